@@ -1,0 +1,144 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Policy is what a configuration declares, ready for [NewEngine]. It is not
+// changed after that.
+type Policy struct {
+	Shadow     bool   // judge and log every rule, enforce none
+	OnError    Action // Accept or Tempfail: what the MTA is told when the daemon itself fails
+	LogRepeats bool   // log every refusal, also the repeated ones
+	MaxDelayed int    // how many answers may be delayed at one time
+	Node       string // the attribute node
+
+	Series []*Series
+	Rules  []*Rule
+}
+
+// Series is an audit series and what is added to it.
+type Series struct {
+	series.Definition
+	Adds []Add
+}
+
+// Add is one way in which an event is counted.
+type Add struct {
+	At     StageSet
+	When   *When // nil: always
+	Key    Key   // empty: client_address
+	Amount Amount
+	Leaky  bool // taken back when this filter refuses at the same stage
+}
+
+// Amount is how much an add counts: a number, or a numeric attribute.
+type Amount struct {
+	N    int64
+	Attr Attribute
+	From bool // take Attr, not N
+}
+
+// Key names the values that together make a key.
+type Key []Term
+
+// Rule is one named entry of the policy.
+type Rule struct {
+	Name string
+	At   StageSet
+	When *When       // nil: always
+	If   []Condition // all must hold
+	Any  []Condition // at least one must hold
+
+	Then    Action    // Continue: the rule only marks, with Delay or Headers
+	Reply   *Template // nil: the verdict's own sentence
+	Headers []HeaderTemplate
+	Delay   time.Duration // at most MaxDelay
+	Shadow  bool          // judged and logged, not enforced
+
+	AllowSharedKey bool
+}
+
+// MaxDelay is the longest delay of an answer: Sendmail gives a milter 10 s by
+// default.
+const MaxDelay = 8 * time.Second
+
+// Condition compares one count with a threshold.
+type Condition struct {
+	Series    string
+	Key       Key // empty: the key of the series' adds
+	From, To  int // the windows, both included; 0 is the current one
+	Mask      series.Mask
+	Masked    bool // Mask was given
+	Sliding   bool
+	Op        Op
+	Threshold int64
+}
+
+// Op is how a condition compares.
+type Op uint8
+
+// The comparisons.
+const (
+	Above Op = iota
+	AtLeast
+	Below
+	AtMost
+)
+
+var opNames = [...]string{"above", "at_least", "below", "at_most"}
+
+func (o Op) String() string { return opNames[o] }
+
+// Action is what a verdict answers.
+type Action uint8
+
+// The actions. Continue is no verdict: the dialogue goes on.
+const (
+	Continue Action = iota
+	Accept
+	Tempfail
+	Reject
+	Disconnect
+	Discard
+	Quarantine
+)
+
+var actionNames = [...]string{"continue", "accept", "tempfail", "reject", "disconnect", "discard", "quarantine"}
+
+func (a Action) String() string { return actionNames[a] }
+
+// ParseAction understands what a rule's `then` may say.
+func ParseAction(name string) (Action, bool) {
+	for a := Accept; int(a) < len(actionNames); a++ {
+		if actionNames[a] == name {
+			return a, true
+		}
+	}
+	return 0, false
+}
+
+// ActionNames lists what a rule's `then` may say.
+func ActionNames() []string { return actionNames[Accept:] }
+
+// HeaderTemplate is a header that a rule inserts.
+type HeaderTemplate struct {
+	Name  string
+	Value *Template
+}
+
+// FieldError is a mistake in a policy, at a field of it: a path of names as
+// the configuration spells them and of list indexes, such as
+// rules, 3, if, 0, windows.
+type FieldError struct {
+	Path []any // string or int
+	Err  error
+	// Offset is where in the field's text the mistake is, in bytes; 0 for the
+	// whole field.
+	Offset int
+}
+
+func (e *FieldError) Error() string { return e.Err.Error() }
+func (e *FieldError) Unwrap() error { return e.Err }

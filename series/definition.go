@@ -1,0 +1,118 @@
+package series
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Type says what a series is keyed by.
+type Type uint8
+
+// The types. CIDR and CIDR6 take addresses of one family, IP of both.
+const (
+	CIDR   Type = iota // "cidr": IPv4 addresses
+	CIDR6              // "cidr_ipv6": IPv6 addresses
+	String             // "string": any text
+	IP                 // "ip": IPv4 and IPv6 addresses
+)
+
+var typeNames = [...]string{"cidr", "cidr_ipv6", "string", "ip"}
+
+func (t Type) String() string { return typeNames[t] }
+
+// IsAddress reports whether the series is keyed by addresses.
+func (t Type) IsAddress() bool { return t != String }
+
+// ParseType is the inverse of [Type.String].
+func ParseType(name string) (Type, bool) {
+	for t, n := range typeNames {
+		if n == name {
+			return Type(t), true
+		}
+	}
+	return 0, false
+}
+
+// TypeNames lists the names of all types.
+func TypeNames() []string { return typeNames[:] }
+
+// The bounds of a definition.
+const (
+	MinInterval = time.Second
+	MaxInterval = 31 * 24 * time.Hour
+	MaxWindows  = 1024
+)
+
+// Definition is what a series is: its name, its keys, and the time it covers,
+// Interval × Windows.
+type Definition struct {
+	Name     string
+	Type     Type
+	Interval time.Duration // whole seconds, MinInterval to MaxInterval
+	Windows  int           // 1 to MaxWindows
+}
+
+// CheckName says what is wrong with a series' name, if anything.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("a series needs a name")
+	case strings.Contains(name, "/"):
+		return fmt.Errorf("a series' name has no slash: %q", name)
+	case name == "open_sessions":
+		return errors.New("open_sessions is the name of a built-in series; choose another")
+	}
+	return nil
+}
+
+// Key is what one counter of a series belongs to: an address or a text.
+type Key struct {
+	addr netip.Addr
+	text string
+}
+
+// AddrKey is the key of an address, which is unmapped and loses its zone.
+func AddrKey(a netip.Addr) Key { return Key{addr: a.Unmap().WithZone("")} }
+
+// TextKey is the key of a text. The empty text is the zero Key, which no
+// series takes.
+func TextKey(s string) Key { return Key{text: s} }
+
+// IsZero reports whether the key is absent.
+func (k Key) IsZero() bool { return !k.addr.IsValid() && k.text == "" }
+
+// Addr is the key's address; the zero Addr for a text.
+func (k Key) Addr() netip.Addr { return k.addr }
+
+func (k Key) String() string {
+	if k.addr.IsValid() {
+		return k.addr.String()
+	}
+	return k.text
+}
+
+// Mask is how many leading bits of an address make the block that is asked
+// for, by family. The zero Mask asks for everything.
+type Mask struct {
+	IPv4 uint8 // 0 to 32
+	IPv6 uint8 // 0 to 128
+}
+
+// Host is the mask that asks for a single address.
+var Host = Mask{32, 128}
+
+// Of is the block of addr under the mask.
+func (m Mask) Of(addr netip.Addr) netip.Prefix {
+	bits := int(m.IPv6)
+	if addr.Is4() {
+		bits = int(m.IPv4)
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		panic(err) // a mask beyond the family's length is refused where masks are read
+	}
+	return p
+}
