@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -59,6 +60,44 @@ type Rule struct {
 	Shadow  bool          // judged and logged, not enforced
 
 	AllowSharedKey bool
+}
+
+// conditions yields those of `if`, then those of `any`.
+func (r *Rule) conditions() iter.Seq[*Condition] {
+	return func(yield func(*Condition) bool) {
+		for i := range r.If {
+			if !yield(&r.If[i]) {
+				return
+			}
+		}
+		for i := range r.Any {
+			if !yield(&r.Any[i]) {
+				return
+			}
+		}
+	}
+}
+
+// find is the series of that name, nil when there is none.
+func (p *Policy) find(name string) *Series {
+	for _, s := range p.Series {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// key is a condition's key: its own, or the one that the series' adds share.
+func (p *Policy) key(c *Condition) Key {
+	s := p.find(c.Series)
+	if len(c.Key) > 0 || s == nil {
+		return c.Key
+	}
+	if len(s.Adds) == 0 {
+		return Key(nil).orClient(s.Type)
+	}
+	return s.Adds[0].Key.orClient(s.Type)
 }
 
 // MaxDelay is the longest delay of an answer: Sendmail gives a milter 10 s by

@@ -1,0 +1,230 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Check finds everything that is wrong with a policy whose parts were decoded:
+// what contradicts itself, and what refers to something that is not there.
+func (p *Policy) Check() []*FieldError {
+	c := &checker{policy: p}
+	for _, s := range p.Series {
+		c.series(s)
+	}
+	for i, r := range p.Rules {
+		c.rule(i, r)
+	}
+	return c.errors
+}
+
+// checker collects mistakes with their places.
+type checker struct {
+	policy *Policy
+	errors []*FieldError
+}
+
+// at is a place in the policy.
+type at []any
+
+func (a at) in(path ...any) at { return slices.Concat(a, path) }
+
+func (c *checker) fail(place at, format string, args ...any) {
+	c.failErr(place, fmt.Errorf(format, args...))
+}
+
+func (c *checker) failErr(place at, err error) {
+	if err != nil {
+		c.errors = append(c.errors, &FieldError{Path: place, Err: err})
+	}
+}
+
+func (c *checker) series(s *Series) {
+	place := at{"series", s.Name}
+	c.failErr(place, series.CheckName(s.Name))
+	if s.Interval < series.MinInterval || s.Interval > series.MaxInterval || s.Interval%time.Second != 0 {
+		c.fail(place.in("interval"), "an interval is 1 second to 31 days, in whole seconds")
+	}
+	if s.Windows < 1 || s.Windows > series.MaxWindows {
+		c.fail(place.in("windows"), "a series has 1 to %d windows", series.MaxWindows)
+	}
+	if len(s.Adds) == 0 {
+		c.fail(place, "series %q has no add, so it would never count; write for example add: {at: connect}", s.Name)
+	}
+	for i := range s.Adds {
+		c.add(place.in("add", i), s, &s.Adds[i])
+	}
+}
+
+func (c *checker) add(place at, s *Series, a *Add) {
+	if a.At == 0 {
+		c.fail(place, "an add needs at: the stage or outcome at which it counts")
+		return
+	}
+	c.key(place.in("key"), s, a.Key, a.At)
+	c.known(place.in("when"), a.When.Terms(), a.At)
+	if a.Amount.From {
+		if attr := a.Amount.Attr; attr.Kind() != Number {
+			c.fail(place.in("count"), "%s is not a number; count takes a number, size, message_size or recipient_count", attr)
+		} else {
+			c.known(place.in("count"), []Term{{Attribute: attr}}, a.At)
+		}
+	}
+	if !a.Leaky {
+		return
+	}
+	for stage := range a.At.All {
+		if stage.IsOutcome() {
+			c.fail(place.in("leaky"), "leaky takes back what this filter refuses at the same stage; nothing is refused at %s", stage)
+		}
+	}
+}
+
+// key checks a key against the series that it is for.
+func (c *checker) key(place at, s *Series, key Key, stages StageSet) {
+	switch {
+	case len(key) == 0 && !s.Type.IsAddress():
+		c.fail(place[:len(place)-1], "series %q is of type string and needs a key, such as key: sasl_username", s.Name)
+		return
+	case s.Type.IsAddress() && (len(key) > 1 || len(key) == 1 && key[0].Attribute.Kind() != Address):
+		c.fail(place, "series %q is of type %s, whose key is one address, client_address or server_address, not %s; a series of type string takes any key", s.Name, s.Type, key)
+		return
+	}
+	c.known(place, key.orClient(s.Type), stages)
+}
+
+// known checks that the terms have a value at all the stages.
+func (c *checker) known(place at, terms []Term, stages StageSet) {
+	for _, t := range terms {
+		known := t.Attribute.KnownAt()
+		if missing := stages &^ known; missing != 0 {
+			c.fail(place, "%s is not known at %s; it is known at %s", t, missing, known)
+		}
+	}
+}
+
+func (c *checker) rule(i int, r *Rule) {
+	place := at{"rules", i}
+	if r.Name == "" {
+		c.fail(place, "a rule needs a name")
+	}
+	for _, other := range c.policy.Rules[:i] {
+		if r.Name != "" && other.Name == r.Name {
+			c.fail(place.in("name"), "there are two rules %q; a rule's name is its own", r.Name)
+			break
+		}
+	}
+	c.stages(place, r)
+	c.action(place, r)
+	c.known(place.in("when"), r.When.Terms(), r.At)
+	c.texts(place, r)
+	for j := range r.If {
+		c.condition(place.in("if", j), r, &r.If[j])
+	}
+	for j := range r.Any {
+		c.condition(place.in("any", j), r, &r.Any[j])
+	}
+}
+
+func (c *checker) stages(place at, r *Rule) {
+	if r.At == 0 {
+		c.fail(place, "a rule needs at: the stage at which it is judged")
+	}
+	for stage := range r.At.All {
+		if stage.IsOutcome() {
+			c.fail(place.in("at"), "%s is an outcome, at which only adds may stand; rules stand at %s", stage, strings.Join(stageNames[:RcptRefused], ", "))
+		}
+	}
+}
+
+// action checks `then`, and what else the rule does, against its stages.
+func (c *checker) action(place at, r *Rule) {
+	early := r.At & Stages(Connect, Helo)
+	switch {
+	case r.Then == Continue && r.Delay == 0 && len(r.Headers) == 0:
+		c.fail(place, "a rule needs then: %s; or delay or header", strings.Join(ActionNames(), ", "))
+	case (r.Then == Discard || r.Then == Quarantine) && early != 0:
+		c.fail(place.in("then"), "there is no message to %s at %s; it can be done from mail on", r.Then, early)
+	}
+	if len(r.Headers) > 0 && early != 0 {
+		c.fail(place.in("header"), "there is no message to put a header into at %s; it can be done from mail on", early)
+	}
+	if r.Delay < 0 || r.Delay > MaxDelay {
+		c.fail(place.in("delay"), "a delay is at most %d seconds, since Sendmail waits 10 seconds for an answer", MaxDelay/time.Second)
+	}
+}
+
+// texts checks the reply and the headers.
+func (c *checker) texts(place at, r *Rule) {
+	if r.Reply != nil {
+		if _, err := newReply(r.Reply, r.Then); err != nil {
+			c.failErr(place.in("reply"), err)
+		}
+		c.template(place.in("reply"), r, r.Reply)
+	}
+	for j, h := range r.Headers {
+		c.template(place.in("header", j), r, h.Value)
+	}
+}
+
+func (c *checker) template(place at, r *Rule, t *Template) {
+	c.known(place, t.Terms(), r.At)
+	conditions := slices.Collect(r.conditions())
+	for _, part := range t.parts {
+		if part.kind != numberPart {
+			continue
+		}
+		var err error
+		switch {
+		case len(conditions) == 0:
+			err = fmt.Errorf("{%s} is a condition's, and the rule has neither if nor any", part.number)
+		case part.number == networkPlaceholder && !c.anyAddress(conditions):
+			err = errors.New("{network} is an address series', and the rule's conditions read none; {client_address} is always there")
+		}
+		if err != nil {
+			c.errors = append(c.errors, &FieldError{place, err, part.offset})
+		}
+	}
+}
+
+func (c *checker) anyAddress(conditions []*Condition) bool {
+	return slices.ContainsFunc(conditions, func(cond *Condition) bool {
+		s := c.policy.find(cond.Series)
+		return s == nil || s.Type.IsAddress()
+	})
+}
+
+func (c *checker) condition(place at, r *Rule, cond *Condition) {
+	s := c.policy.find(cond.Series)
+	if s == nil {
+		c.failErr(place.in("series"), UnknownError{"series", cond.Series, c.policy.seriesNames()})
+		return
+	}
+	c.failErr(place.in("windows"), windowsError(cond.From, cond.To, s.Windows))
+	if cond.Sliding && (cond.From != 0 || cond.To == 0) {
+		c.fail(place.in("sliding"), "sliding weights the last window of a range that begins at 0, such as windows: 0-1, not %s", windowsText(cond.From, cond.To))
+	}
+	if cond.Masked && !s.Type.IsAddress() {
+		c.fail(place.in("mask"), "series %q is of type string and has no masks", s.Name)
+	}
+	c.conditionKey(place, r, cond, s)
+}
+
+func (c *checker) conditionKey(place at, r *Rule, cond *Condition, s *Series) {
+	if len(cond.Key) > 0 {
+		c.key(place.in("key"), s, cond.Key, r.At)
+		return
+	}
+	for _, a := range s.Adds {
+		if !a.Key.orClient(s.Type).equal(s.Adds[0].Key.orClient(s.Type)) {
+			c.fail(place, "series %q is counted under several keys; name the condition's key", s.Name)
+			return
+		}
+	}
+	c.known(place, c.policy.key(cond), r.At)
+}

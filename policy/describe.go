@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// String tells the add as `check` shows it.
+func (a Add) String() string {
+	var b strings.Builder
+	b.WriteString(a.Amount.String())
+	if len(a.Key) > 0 {
+		fmt.Fprintf(&b, " for %s", a.Key)
+	}
+	fmt.Fprintf(&b, " at %s", a.At)
+	if a.When != nil {
+		fmt.Fprintf(&b, " when %s", a.When)
+	}
+	if a.Leaky {
+		b.WriteString(", leaky")
+	}
+	return b.String()
+}
+
+func (a Amount) String() string {
+	if a.From {
+		return a.Attr.String()
+	}
+	return fmt.Sprintf("%+d", a.N)
+}
+
+// String tells the rule as `check` shows it, on several lines.
+func (r *Rule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s at %s: %s", r.Name, r.At, r.does())
+	if r.Shadow {
+		b.WriteString(" (shadow)")
+	}
+	if r.When != nil {
+		fmt.Fprintf(&b, "\nwhen %s", r.When)
+	}
+	for i := range r.If {
+		fmt.Fprintf(&b, "\nif %s", r.If[i])
+	}
+	for i := range r.Any {
+		fmt.Fprintf(&b, "\nany %s", r.Any[i])
+	}
+	return b.String()
+}
+
+// does lists what the rule does when it fires.
+func (r *Rule) does() string {
+	var does []string
+	if r.Then != Continue {
+		does = append(does, r.Then.String())
+	}
+	if r.Delay > 0 {
+		does = append(does, "delay "+waitText(r.Delay))
+	}
+	for _, h := range r.Headers {
+		does = append(does, "header "+h.Name)
+	}
+	return strings.Join(does, ", ")
+}
+
+// String tells the condition in one line.
+func (c Condition) String() string {
+	var b strings.Builder
+	b.WriteString(c.Series)
+	if len(c.Key) > 0 {
+		fmt.Fprintf(&b, " for %s", c.Key)
+	}
+	if c.Masked {
+		fmt.Fprintf(&b, " by /%d (IPv4), /%d (IPv6)", c.Mask.IPv4, c.Mask.IPv6)
+	}
+	fmt.Fprintf(&b, " in windows %s", windowsText(c.From, c.To))
+	if c.Sliding {
+		b.WriteString(" sliding")
+	}
+	fmt.Fprintf(&b, " %s %d", c.Op.words(), c.Threshold)
+	return b.String()
+}
+
+// DurationText is a duration in one unit, rounded up, as replies and `check`
+// write it: 40 seconds, 12 minutes.
+func DurationText(d time.Duration) string { return waitText(d) }

@@ -1,0 +1,233 @@
+package policy
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/expr-lang/expr/vm"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Engine counts and judges. It is safe for use by all sessions at one time;
+// an [Event] belongs to one of them.
+type Engine struct {
+	policy *Policy
+	uses   Uses
+	stages [numStages]plan
+	own    map[netip.Addr]bool
+	clock  clockWatch
+	log    decisionLog
+}
+
+// plan is what happens at one stage, in the order of the configuration.
+type plan struct {
+	adds  []*add
+	rules []*rule
+}
+
+// Options are an engine's surroundings.
+type Options struct {
+	Log *slog.Logger
+
+	// OwnAddresses are this host's: keys that no rule may hold against a
+	// client (allow_shared_key).
+	OwnAddresses []netip.Addr
+
+	// Monotonic reads a clock that no step touches, in nanoseconds, at the
+	// moment that now tells. The default uses the monotonic part of now.
+	Monotonic func(now time.Time) time.Duration
+}
+
+// NewEngine prepares a policy that passed [Policy.Check].
+func NewEngine(p *Policy, o Options) (*Engine, error) {
+	e := &Engine{
+		policy: p,
+		uses:   p.uses(),
+		own:    make(map[netip.Addr]bool),
+		clock:  newClockWatch(o.Monotonic),
+		log:    newDecisionLog(o.Log, p.LogRepeats),
+	}
+	for _, addr := range o.OwnAddresses {
+		e.own[addr.Unmap()] = true
+	}
+	counters := make(map[string]*series.Series)
+	for _, s := range p.Series {
+		counter, err := series.Define(s.Definition)
+		if err != nil {
+			return nil, fmt.Errorf("series %q: %w", s.Name, err)
+		}
+		counters[s.Name] = counter
+		e.planAdds(s, counter)
+	}
+	for _, r := range p.Rules {
+		if err := e.planRule(r, counters); err != nil {
+			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
+		}
+	}
+	return e, nil
+}
+
+func (e *Engine) planAdds(s *Series, counter *series.Series) {
+	for i := range s.Adds {
+		a := &add{Add: s.Adds[i], series: counter, def: s.Definition}
+		a.Key = a.Key.orClient(s.Type)
+		for at := range a.At.All {
+			e.stages[at].adds = append(e.stages[at].adds, a)
+		}
+	}
+}
+
+func (e *Engine) planRule(r *Rule, counters map[string]*series.Series) error {
+	compiled, err := newRule(e.policy, r, counters)
+	if err != nil {
+		return err
+	}
+	for at := range r.At.All {
+		e.stages[at].rules = append(e.stages[at].rules, compiled)
+	}
+	return nil
+}
+
+// Uses is what the engine needs of the MTA.
+func (e *Engine) Uses() Uses { return e.uses }
+
+// Close writes what the log still holds back.
+func (e *Engine) Close() { e.log.flush() }
+
+// state is what the engine remembers of a session between its events.
+type state struct {
+	exempt  bool // accept at connect or helo
+	message messageState
+	counted []counted // what the event in hand has added, for leaky and {retry_after}
+	vm      vm.VM
+}
+
+// messageState is what rules before eom left for the message.
+type messageState struct {
+	exempt  bool // accept at mail, data or eoh
+	marked  Verdict
+	headers []HeaderField
+}
+
+// Decide counts the event at its stage and judges it. At EOM the verdict
+// carries what earlier rules marked. The adds happen whatever the verdict.
+//
+// An error says that the daemon itself failed at this event; the verdict is
+// then what on_error says.
+func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
+	e.watch(now)
+	ev.state.counted = ev.state.counted[:0]
+	err := e.add(ev, s, now)
+	v := Verdict{Stage: s}
+	takeBack := false
+	if err == nil {
+		v, takeBack, err = e.judge(ev, s, now)
+	}
+	if err != nil {
+		v = e.failed(s)
+	}
+	if takeBack || v.refusesAt(s) {
+		e.takeBack(ev, s)
+	}
+	if e.policy.Shadow && err == nil {
+		return Verdict{Stage: s, Shadow: true}, nil
+	}
+	return v, err
+}
+
+// failed is the verdict of a daemon that cannot judge.
+func (e *Engine) failed(s Stage) Verdict {
+	v := Verdict{Stage: s, Action: e.policy.OnError}
+	if v.Action == Tempfail {
+		v.Reply = Reply{451, "4.3.0", v.Sentence()}
+	} else {
+		v.Action = Continue
+	}
+	return v
+}
+
+// judge asks the stage's rules in file order; the first one that fires and is
+// enforced decides. It also reports whether a shadow rule would have refused.
+func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefusal bool, err error) {
+	v = Verdict{Stage: s}
+	for _, r := range e.stages[s].rules {
+		if ev.state.exempt || ev.state.message.exempt {
+			break
+		}
+		fired, err := r.judge(e, ev, s, now)
+		if err != nil {
+			return v, shadowRefusal, fmt.Errorf("rule %s: %w", r.Name, err)
+		}
+		if fired == nil {
+			continue
+		}
+		fired.Shadow = r.Shadow || e.policy.Shadow
+		e.log.verdict(ev, fired, now)
+		if r.Shadow {
+			shadowRefusal = shadowRefusal || fired.refusesAt(s)
+			continue
+		}
+		v.Delay = max(v.Delay, fired.Delay)
+		ev.state.message.headers = append(ev.state.message.headers, fired.Headers...)
+		if fired.Action != Continue {
+			fired.Delay, fired.Headers = v.Delay, nil
+			v = *fired
+			break
+		}
+	}
+	e.remember(ev, &v)
+	return v, shadowRefusal, nil
+}
+
+// remember keeps what a verdict means for later stages, and at eom brings it
+// out again: a refusal wins over a discard, a discard over a quarantine.
+func (e *Engine) remember(ev *Event, v *Verdict) {
+	m := &ev.state.message
+	switch {
+	case v.Action == Accept && v.Stage <= Helo:
+		ev.state.exempt = true
+	case v.Action == Accept && v.Stage != Rcpt:
+		m.exempt = true
+	case v.Action == Quarantine && m.marked.Action != Discard, v.Action == Discard:
+		m.marked = *v
+		m.marked.Delay = 0
+	}
+	if v.Stage != EOM {
+		return
+	}
+	if m.marked.Action != Continue && !v.Refuses() {
+		delay := v.Delay
+		*v = m.marked
+		v.Delay = delay
+	}
+	if !v.Refuses() {
+		v.Headers = m.headers
+	}
+}
+
+// Count counts an outcome. For a refusal, see [Engine.Refuse].
+func (e *Engine) Count(ev *Event, outcome Stage, now time.Time) {
+	e.watch(now)
+	ev.state.counted = ev.state.counted[:0]
+	if err := e.add(ev, outcome, now); err != nil {
+		e.log.failure(ev, outcome, err)
+	}
+}
+
+// Refuse counts a verdict that refuses and really goes out.
+func (e *Engine) Refuse(ev *Event, v Verdict, now time.Time) {
+	ev.Outcome = Outcome{Verdict: v.Action.String(), Rule: v.Rule, Stage: v.Stage.String()}
+	e.Count(ev, Refused, now)
+	ev.Outcome = Outcome{}
+}
+
+// watch notices steps of the clock and the end of a minute of the log.
+func (e *Engine) watch(now time.Time) {
+	if step := e.clock.step(now); step != 0 {
+		e.log.step(step)
+	}
+	e.log.tick(now)
+}

@@ -1,0 +1,194 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// rule is a Rule ready to be judged.
+type rule struct {
+	*Rule
+	reply    replyTemplate
+	all, any []condition
+	retries  bool // {retry_after} can be known
+}
+
+func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, error) {
+	compiled := &rule{Rule: r}
+	switch r.Then {
+	case Tempfail, Reject, Disconnect:
+		reply, err := newReply(r.Reply, r.Then)
+		if err != nil {
+			return nil, err
+		}
+		compiled.reply = reply
+	}
+	for _, list := range []struct {
+		from []Condition
+		to   *[]condition
+	}{{r.If, &compiled.all}, {r.Any, &compiled.any}} {
+		for _, c := range list.from {
+			counter := counters[c.Series]
+			if counter == nil {
+				return nil, UnknownError{"series", c.Series, p.seriesNames()}
+			}
+			*list.to = append(*list.to, newCondition(p, c, counter))
+		}
+	}
+	return compiled, nil
+}
+
+func newCondition(p *Policy, c Condition, counter *series.Series) condition {
+	c.Key = p.key(&c)
+	if !c.Masked {
+		c.Mask = series.Host
+	}
+	compiled := condition{Condition: c, series: counter, def: counter.Definition()}
+	if len(c.Key) == 1 {
+		compiled.single, compiled.only = c.Key[0].Attribute, true
+	}
+	return compiled
+}
+
+// judge is the verdict of the rule, nil when it does not fire.
+func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, error) {
+	holds, err := r.When.holds(ev)
+	if err != nil || !holds {
+		return nil, err
+	}
+	decisive, read, fires := r.fires(e, ev, now)
+	if !fires {
+		return nil, nil
+	}
+	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
+	if decisive != nil {
+		v.Measure = decisive.measure(read)
+		v.RetryAfter = r.retryAfter(e, ev, now)
+	}
+	r.dress(ev, v)
+	return v, nil
+}
+
+// dress adds the texts of the verdict.
+func (r *rule) dress(ev *Event, v *Verdict) {
+	switch v.Action {
+	case Tempfail, Reject, Disconnect:
+		v.Reply = r.reply.render(ev, v)
+	case Quarantine:
+		v.Reason = bounded(harmless(v.Sentence()))
+	}
+	for _, h := range r.Headers {
+		v.Headers = append(v.Headers, HeaderField{h.Name, h.Value.render(ev, v)})
+	}
+}
+
+// fires reports whether all of `if` and at least one of `any` hold, and which
+// condition the verdict speaks of: the first of `if`, else the first of `any`
+// that holds.
+func (r *rule) fires(e *Engine, ev *Event, now time.Time) (*condition, reading, bool) {
+	var decisive *condition
+	var read reading
+	for i := range r.all {
+		c := &r.all[i]
+		got := r.read(e, c, ev, now)
+		if !got.holds {
+			return nil, reading{}, false
+		}
+		if decisive == nil {
+			decisive, read = c, got
+		}
+	}
+	if len(r.any) == 0 {
+		return decisive, read, true
+	}
+	for i := range r.any {
+		c := &r.any[i]
+		got := r.read(e, c, ev, now)
+		if !got.holds {
+			continue
+		}
+		if decisive == nil {
+			decisive, read = c, got
+		}
+		return decisive, read, true
+	}
+	return nil, reading{}, false
+}
+
+// read evaluates a condition; one that holds for a shared key does so only
+// where the rule allows it.
+func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) reading {
+	got := c.read(ev, now)
+	if got.holds && !r.AllowSharedKey && c.shared(ev, got.key, e.own) {
+		e.log.sharedKey(r.Name, c.Series, got.key, now)
+		got.holds = false
+	}
+	return got
+}
+
+// retryAfter is the earliest time at which the same event would not fire the
+// rule: the earliest of `if`, the latest of `any`, whichever is sooner. Where
+// one cannot be known, the rule's longest range stands for it.
+func (r *rule) retryAfter(e *Engine, ev *Event, now time.Time) time.Duration {
+	refuses := r.Then != Continue && r.Then != Accept && r.Then != Quarantine
+	clears := func(c *condition) time.Duration {
+		key := c.Key.Of(ev, c.def.Type)
+		if !c.series.Takes(key) || !r.AllowSharedKey && c.shared(ev, key, e.own) {
+			return 0 // does not hold, and will not
+		}
+		own, leaky := ev.ownAmount(c, key)
+		if !refuses {
+			leaky = 0
+		}
+		if wait, ok := c.clears(key, own, leaky, now); ok {
+			return wait
+		}
+		return r.longest()
+	}
+	wait := r.longest()
+	for i := range r.all {
+		wait = min(wait, clears(&r.all[i]))
+	}
+	if len(r.any) == 0 {
+		return wait
+	}
+	var all time.Duration
+	for i := range r.any {
+		all = max(all, clears(&r.any[i]))
+	}
+	return min(wait, all)
+}
+
+// longest is the longest range of the rule's conditions.
+func (r *rule) longest() time.Duration {
+	var longest time.Duration
+	for _, list := range [][]condition{r.all, r.any} {
+		for i := range list {
+			longest = max(longest, list[i].span())
+		}
+	}
+	return longest
+}
+
+func (p *Policy) seriesNames() []string {
+	names := make([]string, len(p.Series))
+	for i, s := range p.Series {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// windowsError says why a range of windows does not fit a series.
+func windowsError(from, to, windows int) error {
+	switch {
+	case from < 0 || to < 0:
+		return fmt.Errorf("a window's number is not negative; 0 is the current one")
+	case from > to:
+		return fmt.Errorf("windows %d-%d run backwards; write %d-%d", from, to, to, from)
+	case to >= windows:
+		return fmt.Errorf("the series has windows 0-%d; %d is beyond", windows-1, to)
+	}
+	return nil
+}

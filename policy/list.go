@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// ListKind is what a list holds.
+type ListKind uint8
+
+// The kinds of lists.
+const (
+	CIDRList   ListKind = iota // networks and addresses
+	StringList                 // texts, @domains and .domains
+)
+
+// List is a set of networks or of texts that an expression asks with `in`.
+// It is filled at load and only read after that.
+type List struct {
+	kind     ListKind
+	networks map[netip.Prefix]struct{}
+	lengths  [2][]int // the distinct prefix lengths, IPv4 and IPv6, so that a look-up tries only these
+	exact    map[string]struct{}
+	domains  map[string]struct{} // of @example.com
+	below    map[string]struct{} // of .example.com: it and all below it
+}
+
+// NewList makes an empty list.
+func NewList(kind ListKind) *List {
+	return &List{
+		kind:     kind,
+		networks: make(map[netip.Prefix]struct{}),
+		exact:    make(map[string]struct{}),
+		domains:  make(map[string]struct{}),
+		below:    make(map[string]struct{}),
+	}
+}
+
+// Kind is what the list holds.
+func (l *List) Kind() ListKind { return l.kind }
+
+// Add puts an entry into the list: a network or an address, or a text, where
+// @example.com stands for that domain and .example.com for that domain and all
+// below it. Texts are normalised as keys are.
+func (l *List) Add(entry string) error {
+	if l.kind == CIDRList {
+		return l.addNetwork(entry)
+	}
+	switch {
+	case strings.TrimLeft(entry, "@.") == "":
+		return fmt.Errorf("%q is not an entry; write a text, @example.com or .example.com", entry)
+	case entry[0] == '@':
+		l.domains[normalHost(entry[1:])] = struct{}{}
+	case entry[0] == '.':
+		l.below[normalHost(entry[1:])] = struct{}{}
+	default:
+		l.exact[normalEntry(entry)] = struct{}{}
+	}
+	return nil
+}
+
+// normalEntry normalises an address as an address, "<>" as the null sender and
+// everything else as a host name.
+func normalEntry(entry string) string {
+	if entry == nullSender {
+		return nullSender
+	}
+	if strings.Contains(entry, "@") {
+		addr, _ := normalAddress(entry)
+		return addr
+	}
+	return normalHost(entry)
+}
+
+func (l *List) addNetwork(entry string) error {
+	p, err := parseNetwork(entry)
+	if err != nil {
+		return err
+	}
+	if _, ok := l.networks[p]; ok {
+		return nil
+	}
+	l.networks[p] = struct{}{}
+	lengths := &l.lengths[family(p.Addr())]
+	for _, n := range *lengths {
+		if n == p.Bits() {
+			return nil
+		}
+	}
+	*lengths = append(*lengths, p.Bits())
+	return nil
+}
+
+func parseNetwork(entry string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(entry); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(entry)
+	if err != nil {
+		return p, fmt.Errorf("%q is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address", entry)
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("%s has bits beyond its mask; the network is %s", p, p.Masked())
+	}
+	return p, nil
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// HasAddr reports whether a network of the list contains the address.
+func (l *List) HasAddr(addr netip.Addr) bool {
+	if !addr.IsValid() {
+		return false
+	}
+	for _, n := range l.lengths[family(addr)] {
+		p, _ := addr.Prefix(n)
+		if _, ok := l.networks[p]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// HasText reports whether the list contains the text, or the domain that it is
+// or ends in.
+func (l *List) HasText(s string) bool {
+	if s == "" {
+		return false
+	}
+	if _, ok := l.exact[s]; ok {
+		return true
+	}
+	domain := s
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		domain = s[i+1:]
+	}
+	if _, ok := l.domains[domain]; ok {
+		return true
+	}
+	if len(l.below) == 0 {
+		return false
+	}
+	for domain != "" {
+		if _, ok := l.below[domain]; ok {
+			return true
+		}
+		_, domain, _ = strings.Cut(domain, ".")
+	}
+	return false
+}

@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestListOfTexts(t *testing.T) {
+	list := NewList(StringList)
+	for _, entry := range []string{"Newsletter@Example.com", "@bulk.test", ".wide.test", "mail.host.test.", "<>"} {
+		if err := list.Add(entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]bool{
+		"newsletter@example.com": true,
+		"other@example.com":      false,
+		"any@bulk.test":          true,
+		"bulk.test":              true,
+		"any@sub.bulk.test":      false,
+		"any@wide.test":          true,
+		"any@a.b.wide.test":      true,
+		"a.wide.test":            true,
+		"any@notwide.test":       false,
+		"mail.host.test":         true,
+		"<>":                     true,
+		"":                       false,
+	} {
+		if got := list.HasText(text); got != want {
+			t.Errorf("HasText(%q) = %v, want %v", text, got, want)
+		}
+	}
+	for _, bad := range []string{"", "@", ".", "@."} {
+		if err := list.Add(bad); err == nil {
+			t.Errorf("the entry %q was taken", bad)
+		}
+	}
+}
+
+func TestListOfNetworks(t *testing.T) {
+	list := NewList(CIDRList)
+	for _, entry := range []string{"127.0.0.0/8", "::1", "192.0.2.7", "::ffff:198.51.100.1", "2001:db8::/32"} {
+		if err := list.Add(entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for addr, want := range map[string]bool{
+		"127.255.0.1":  true,
+		"128.0.0.1":    false,
+		"::1":          true,
+		"::2":          false,
+		"192.0.2.7":    true,
+		"192.0.2.8":    false,
+		"198.51.100.1": true,
+		"2001:db8::99": true,
+		"2001:db9::":   false,
+	} {
+		if got := list.HasAddr(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("HasAddr(%s) = %v, want %v", addr, got, want)
+		}
+	}
+	if list.HasAddr(netip.Addr{}) {
+		t.Error("an unknown address is in the list")
+	}
+	for entry, want := range map[string]string{
+		"192.0.2.7/24": "192.0.2.7/24 has bits beyond its mask; the network is 192.0.2.0/24",
+		"example.com":  `"example.com" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+		"fe80::1%eth0": `"fe80::1%eth0" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+	} {
+		if err := list.Add(entry); err == nil || err.Error() != want {
+			t.Errorf("Add(%q) = %v, want %s", entry, err, want)
+		}
+	}
+}

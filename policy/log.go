@@ -1,0 +1,168 @@
+package policy
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// decisionLog writes what the engine did. Its callers choose the event, never
+// the format. It keeps a flood out of the log: of one rule's verdicts for one
+// key only the first ten in a minute are written, then their number.
+type decisionLog struct {
+	log     *slog.Logger
+	adds    bool // each add is a debug line
+	repeats bool // write all verdicts
+
+	held *repeats
+}
+
+// repeats counts the verdicts of the minute in hand.
+type repeats struct {
+	minute atomic.Int64 // Unix minute
+
+	mu     sync.Mutex // owns seen and shared
+	seen   map[ruleKey]int
+	shared map[string]time.Time // rule to when its shared key was last logged
+}
+
+type ruleKey struct {
+	rule, key string
+	verdict   Action
+	shadow    bool
+}
+
+const (
+	loggedEach  = 10        // verdicts of one rule and key in a minute that are logged each
+	maxSeen     = 10_000    // rules and keys that are told apart in a minute; about 2 MB
+	sharedEvery = time.Hour // one line about a rule's shared key
+)
+
+func newDecisionLog(log *slog.Logger, all bool) decisionLog {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return decisionLog{
+		log:     log,
+		adds:    log.Enabled(context.Background(), slog.LevelDebug),
+		repeats: all,
+		held:    &repeats{seen: make(map[ruleKey]int), shared: make(map[string]time.Time)},
+	}
+}
+
+// verdict writes the one line of a verdict; accept at debug level.
+func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
+	level := slog.LevelInfo
+	if v.Action == Accept {
+		level = slog.LevelDebug
+	}
+	if !l.log.Enabled(context.Background(), level) || !l.first(v) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("stage", v.Stage.String()),
+		slog.String("verdict", v.Action.String()),
+		slog.String("rule", v.Rule),
+	}
+	if v.Shadow {
+		attrs = append(attrs, slog.Bool("shadow", true))
+	}
+	if v.Series != "" {
+		attrs = append(attrs,
+			slog.String("series", v.Series),
+			slog.String("key", v.subject()),
+			slog.String("windows", v.Windows()),
+			slog.Int64("count", v.Count),
+			slog.Int64("threshold", v.Threshold))
+	}
+	for _, a := range logged {
+		if text := (Term{Attribute: a}).Text(ev); text != "" {
+			attrs = append(attrs, slog.String(a.String(), text))
+		}
+	}
+	l.log.LogAttrs(context.Background(), level, "verdict", attrs...)
+}
+
+// first reports whether a verdict is still to be written in this minute.
+func (l *decisionLog) first(v *Verdict) bool {
+	if l.repeats {
+		return true
+	}
+	l.held.mu.Lock()
+	defer l.held.mu.Unlock()
+	k := ruleKey{v.Rule, v.subject(), v.Action, v.Shadow}
+	if _, known := l.held.seen[k]; !known && len(l.held.seen) >= maxSeen {
+		k.key = "" // one line for all further keys of the rule
+	}
+	l.held.seen[k]++
+	return l.held.seen[k] <= loggedEach
+}
+
+// tick writes, once a minute is over, what it held back.
+func (l *decisionLog) tick(now time.Time) {
+	minute := now.Unix() / 60
+	if before := l.held.minute.Load(); before != minute && l.held.minute.CompareAndSwap(before, minute) {
+		l.flush()
+	}
+}
+
+// flush writes how many verdicts of each rule and key were not logged.
+func (l *decisionLog) flush() {
+	l.held.mu.Lock()
+	defer l.held.mu.Unlock()
+	for k, n := range l.held.seen {
+		if n <= loggedEach {
+			continue
+		}
+		attrs := []slog.Attr{slog.String("verdict", k.verdict.String()), slog.String("rule", k.rule)}
+		if k.key != "" {
+			attrs = append(attrs, slog.String("key", k.key))
+		}
+		if k.shadow {
+			attrs = append(attrs, slog.Bool("shadow", true))
+		}
+		attrs = append(attrs, slog.Int("times", n-loggedEach))
+		l.log.LogAttrs(context.Background(), slog.LevelInfo, "verdict repeated", attrs...)
+	}
+	clear(l.held.seen)
+}
+
+// add writes an add or a take-back.
+func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amount int64) {
+	if !l.adds {
+		return
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, "add",
+		slog.String("stage", s.String()),
+		slog.String("series", name),
+		slog.String("key", key.String()),
+		slog.Int64("amount", amount),
+		slog.String("session", ev.Session))
+}
+
+// failure writes an error that no verdict could tell.
+func (l *decisionLog) failure(ev *Event, s Stage, err error) {
+	l.log.Error("not counted", "stage", s.String(), "session", ev.Session, "error", err)
+}
+
+// sharedKey writes once an hour that a rule would have fired for a key that
+// many share.
+func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time) {
+	l.held.mu.Lock()
+	defer l.held.mu.Unlock()
+	if last, ok := l.held.shared[rule]; ok && now.Sub(last).Abs() < sharedEvery {
+		return
+	}
+	l.held.shared[rule] = now
+	l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
+		"rule", rule, "series", name, "key", key.String())
+}
+
+// step writes that the wall clock was set.
+func (l *decisionLog) step(by time.Duration) {
+	l.log.Warn("the clock was set", "by", by.String())
+}

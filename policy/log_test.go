@@ -1,0 +1,80 @@
+package policy_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+func TestVerdictLineHasEverything(t *testing.T) {
+	w := newWorld(t, `
+series:
+  mails: {type: ip, interval: 5m, windows: 6, add: {at: [mail, rcpt]}}
+rules:
+  - {name: ok, at: mail, when: sender == "ok@b.test", then: accept}
+  - {name: many, at: rcpt, if: {series: mails, mask: {ipv4: 24, ipv6: 64}, windows: 0-5, above: 1}, then: tempfail}
+`)
+	ev := w.client("198.51.100.1")
+	ev.SetSender("A@b.test")
+	ev.SetText(policy.QueueID, "4ZqXyz")
+	w.decide(ev, policy.Mail)
+	ev.SetRecipient("c@d.test")
+	w.decide(ev, policy.Rcpt)
+	ev.SetSender("ok@b.test")
+	w.decide(ev, policy.Mail) // accept is a debug line
+	lines := w.lines("verdict")
+	if len(lines) != 1 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	delete(lines[0], "time")
+	want := map[string]any{
+		"level": "INFO", "msg": "verdict", "stage": "rcpt", "verdict": "tempfail", "rule": "many",
+		"series": "mails", "key": "198.51.100.0/24", "windows": "0-5", "count": 2.0, "threshold": 1.0,
+		"session": "s1", "client_address": "198.51.100.1", "sender": "a@b.test", "recipient": "c@d.test", "queue_id": "4ZqXyz",
+	}
+	if fmt.Sprint(lines[0]) != fmt.Sprint(want) {
+		t.Errorf("the line is %v\nwant %v", lines[0], want)
+	}
+}
+
+func TestRepeatedVerdictsAreCountedNotLogged(t *testing.T) {
+	const policyText = `
+log_repeats: %v
+series:
+  mails: {type: ip, interval: 5m, windows: 1, add: {at: mail}}
+rules:
+  - {name: many, at: mail, if: {series: mails, above: 0}, then: tempfail}
+`
+	for _, repeats := range []bool{false, true} {
+		w := newWorld(t, fmt.Sprintf(policyText, repeats))
+		for range 25 {
+			w.decide(w.client("198.51.100.1"), policy.Mail)
+		}
+		w.decide(w.client("198.51.100.2"), policy.Mail)
+		if got, want := len(w.lines("verdict")), map[bool]int{false: 11, true: 26}[repeats]; got != want {
+			t.Errorf("log_repeats: %v: %d lines, want %d", repeats, got, want)
+		}
+		w.now = begin.Add(time.Minute)
+		w.decide(w.client("198.51.100.3"), policy.Mail)
+		said := w.lines("verdict repeated")
+		if repeats {
+			if len(said) != 0 {
+				t.Errorf("log_repeats: true held back %v", said)
+			}
+			continue
+		}
+		if len(said) != 1 || said[0]["times"] != 15.0 || said[0]["key"] != "198.51.100.1" || said[0]["rule"] != "many" {
+			t.Errorf("after the minute the log says %v", said)
+		}
+		for range 12 {
+			w.decide(w.client("198.51.100.1"), policy.Mail)
+		}
+		w.log.Reset()
+		w.engine.Close()
+		if said := w.lines("verdict repeated"); len(said) != 1 || said[0]["times"] != 2.0 {
+			t.Errorf("at the end the log says %v", said)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+)
+
+// The one spelling of every attribute, so that a client has one key however it
+// writes itself. The rules are in docs/attributes.md.
+
+// normalText lower-cases s and makes it valid UTF-8: other bytes become \xhh,
+// and a backslash \\ so that the two cannot be confused.
+func normalText(s string) string {
+	if isNormal(s) {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s) + 8)
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			b.WriteString(`\x`)
+			b.WriteString(hex.EncodeToString([]byte{s[i]}))
+		case r == '\\':
+			b.WriteString(`\\`)
+		default:
+			b.WriteString(strings.ToLower(s[i : i+n]))
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// isNormal is the common case: ASCII without capitals and backslashes.
+func isNormal(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c >= utf8.RuneSelf || c == '\\' || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// normalHost is a host name without its trailing dot.
+func normalHost(s string) string {
+	return strings.TrimSuffix(normalText(s), ".")
+}
+
+// normalAddress takes an argument of MAIL or RCPT as the client wrote it and
+// strips the brackets, the source route and quotes that the local part does
+// not need. It returns the address and its domain.
+func normalAddress(raw string) (addr, domain string) {
+	s := strings.TrimSpace(raw)
+	if inner, ok := strings.CutPrefix(s, "<"); ok {
+		s = strings.TrimSuffix(inner, ">")
+	}
+	s = withoutRoute(s)
+	local, host := cutAddress(s)
+	local = withoutQuotes(local)
+	if host == "" {
+		return normalText(local), ""
+	}
+	domain = normalHost(host)
+	return normalText(local) + "@" + domain, domain
+}
+
+// withoutRoute strips the obsolete source route of RFC 5321, appendix C.
+func withoutRoute(s string) string {
+	if !strings.HasPrefix(s, "@") {
+		return s
+	}
+	if _, rest, ok := strings.Cut(s, ":"); ok {
+		return rest
+	}
+	return s
+}
+
+// cutAddress splits at the last @, which no quoted local part can hide.
+func cutAddress(s string) (local, host string) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 || strings.HasSuffix(s, `"`) {
+		return s, ""
+	}
+	return s[:at], s[at+1:]
+}
+
+// withoutQuotes unquotes a local part that is a dot-atom (RFC 5321, 4.1.2)
+// without its quotes.
+func withoutQuotes(local string) string {
+	if len(local) < 2 || local[0] != '"' || local[len(local)-1] != '"' {
+		return local
+	}
+	inner := unescape(local[1 : len(local)-1])
+	if !isDotAtom(inner) {
+		return local
+	}
+	return inner
+}
+
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+func isDotAtom(s string) bool {
+	if s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c <= ' ' || c == 0x7f || strings.IndexByte(`()<>[]:;@\,"`, c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// normalIP is the one text of an address; "" for the zero Addr.
+func normalIP(a netip.Addr) (netip.Addr, string) {
+	a = a.Unmap().WithZone("")
+	if !a.IsValid() {
+		return a, ""
+	}
+	return a, a.String()
+}
+
+// The bounds of a text key, in bytes.
+const (
+	maxKey = 255
+	cutKey = 200
+)
+
+// boundedKey shortens a long key to its beginning and 16 hexadecimal digits of
+// its SHA-256, so that two long keys stay two keys.
+func boundedKey(key string) string {
+	if len(key) <= maxKey {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	n := cutKey
+	for n > 0 && !utf8.RuneStart(key[n]) {
+		n--
+	}
+	return key[:n] + "~" + hex.EncodeToString(sum[:8])
+}

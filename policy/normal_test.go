@@ -1,0 +1,63 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestNormalAddress(t *testing.T) {
+	for _, row := range []struct{ raw, addr, domain string }{
+		{"<Sender@Example.COM>", "sender@example.com", "example.com"},
+		{"User@local.test", "user@local.test", "local.test"},
+		{"<user>", "user", ""},
+		{"<>", "", ""},
+		{"", "", ""},
+		{" <a@b.test> ", "a@b.test", "b.test"},
+		{`<@relay.test,@r2.test:"joe smith"@Ex.test>`, `"joe smith"@ex.test`, "ex.test"},
+		{`<"joe"@ex.test>`, "joe@ex.test", "ex.test"},
+		{`<"j\oe"@ex.test>`, "joe@ex.test", "ex.test"},
+		{`<"a@b"@ex.test>`, `"a@b"@ex.test`, "ex.test"},
+		{`<"a@b">`, `"a@b"`, ""},
+		{"<a@ex.test.>", "a@ex.test", "ex.test"},
+		{"<Jos\xe9@ex.test>", `jos\xe9@ex.test`, "ex.test"},
+		{"<JOSÉ@Ex.test>", "josé@ex.test", "ex.test"},
+		{`<a\b@ex.test>`, `a\\b@ex.test`, "ex.test"},
+		{"<@>", "", ""},
+	} {
+		addr, domain := normalAddress(row.raw)
+		if addr != row.addr || domain != row.domain {
+			t.Errorf("normalAddress(%q) = %q, %q; want %q, %q", row.raw, addr, domain, row.addr, row.domain)
+		}
+	}
+}
+
+func TestNormalHost(t *testing.T) {
+	for raw, want := range map[string]string{
+		"Mail.Example.COM.": "mail.example.com",
+		"[192.0.2.1]":       "[192.0.2.1]",
+		"weird\x80name":     `weird\x80name`,
+		"":                  "",
+	} {
+		if got := normalHost(raw); got != want {
+			t.Errorf("normalHost(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}
+
+func TestLongKeysAreCutAndStayApart(t *testing.T) {
+	if key := strings.Repeat("a", 255); boundedKey(key) != key {
+		t.Error("a key of 255 bytes was cut")
+	}
+	long := strings.Repeat("é", 200)
+	cut := boundedKey(long)
+	if len(cut) != 217 || cut[:200] != long[:200] || cut[200] != '~' {
+		t.Errorf("a key of 400 bytes became %q", cut)
+	}
+	if odd := boundedKey("x" + long); !utf8.ValidString(odd) {
+		t.Errorf("a character was cut in two: %q", odd)
+	}
+	if boundedKey(long+"1") == boundedKey(long+"2") {
+		t.Error("two long keys became one")
+	}
+}

@@ -1,0 +1,86 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Notes are what an admin should know of a policy that is right: what it costs,
+// and where it may surprise.
+func (p *Policy) Notes() []string {
+	return slices.Concat(p.stageNotes(), p.windowNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes())
+}
+
+func (p *Policy) stageNotes() []string {
+	u := p.uses()
+	note := fmt.Sprintf("the MTA shows %s and waits for an answer at %s", u.Shown, u.Answered)
+	if p.Shadow {
+		note += "; in global shadow every answer is continue"
+	}
+	return []string{note}
+}
+
+func (p *Policy) windowNotes() (notes []string) {
+	const day = 24 * time.Hour
+	for _, s := range p.Series {
+		if s.Interval < day && day%s.Interval != 0 || s.Interval > day && s.Interval%day != 0 {
+			notes = append(notes, fmt.Sprintf("series %s: an interval of %s does not divide a day, so its windows do not begin at midnight UTC", s.Name, waitText(s.Interval)))
+		}
+	}
+	return notes
+}
+
+// sizeNotes name who makes the MTA send every message whole.
+func (p *Policy) sizeNotes() []string {
+	size := Term{Attribute: MessageSize}
+	var users []string
+	for _, s := range p.Series {
+		if slices.ContainsFunc(s.Adds, func(a Add) bool { return slices.Contains(a.terms(s.Type), size) }) {
+			users = append(users, "series "+s.Name)
+		}
+	}
+	for _, r := range p.Rules {
+		if slices.Contains(p.terms(r), size) {
+			users = append(users, "rule "+r.Name)
+		}
+	}
+	if users == nil {
+		return nil
+	}
+	return []string{"message_size makes the MTA send every message whole; used by " + strings.Join(users, ", ")}
+}
+
+// sharedNotes name the rules that a shared key cannot fire.
+func (p *Policy) sharedNotes() []string {
+	var rules []string
+	for _, r := range p.Rules {
+		if r.AllowSharedKey {
+			continue
+		}
+		for c := range r.conditions() {
+			if key := p.key(c); len(key) == 1 && canBeShared(key[0].Attribute) {
+				rules = append(rules, r.Name)
+				break
+			}
+		}
+	}
+	if rules == nil {
+		return nil
+	}
+	return []string{"loopback, this host's own addresses and the null sender are keys that many share; they do not fire " + strings.Join(rules, ", ") + " (allow_shared_key: true lets them)"}
+}
+
+func canBeShared(a Attribute) bool {
+	return a.Kind() == Address || a == Sender || a == SenderRaw
+}
+
+func (p *Policy) connectNotes() (notes []string) {
+	for _, r := range p.Rules {
+		if r.At.Has(Connect) && r.Reply != nil {
+			notes = append(notes, fmt.Sprintf("rule %s: at connect Sendmail shows its own text, not the reply", r.Name))
+		}
+	}
+	return notes
+}

@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Verdict is what a rule, or none, answers at a stage, with the numbers that
+// led to it. The zero Verdict lets the dialogue go on.
+type Verdict struct {
+	Action Action
+	Stage  Stage  // where the rule fired: for a discard or quarantine that can be before eom
+	Rule   string // "" when no rule fired, or when the daemon itself failed
+	Shadow bool   // judged and logged, not enforced
+
+	Measure // of the condition that fired, if the rule has one
+
+	Reply   Reply         // with Tempfail, Reject and Disconnect
+	Reason  string        // with Quarantine
+	Delay   time.Duration // to wait before the answer, with any action
+	Headers []HeaderField // at eom: to insert at the top, the first one topmost, after removing same-named ones
+}
+
+// Measure is one condition's reading: what it counted and against what.
+type Measure struct {
+	Series     string
+	Key        string // as the series spells it
+	Network    string // the block of the key under the condition's mask; "" for a text
+	From, To   int    // the windows
+	Sliding    bool
+	Interval   time.Duration // of one window
+	Op         Op
+	Count      int64 // rounded down
+	Threshold  int64
+	RetryAfter time.Duration // until the same event would not fire the rule; whole windows where it cannot be known
+}
+
+// Reply is an SMTP reply: code, enhanced status code and one line of printable
+// ASCII, at most 900 bytes.
+type Reply struct {
+	Code     int
+	Enhanced string
+	Text     string
+}
+
+func (r Reply) String() string { return fmt.Sprintf("%d %s %s", r.Code, r.Enhanced, r.Text) }
+
+// HeaderField is a header to insert. Value is printable ASCII on one line.
+type HeaderField struct {
+	Name, Value string
+}
+
+// Refuses reports whether the message or command does not pass.
+func (v *Verdict) Refuses() bool {
+	switch v.Action {
+	case Tempfail, Reject, Disconnect, Discard:
+		return true
+	}
+	return false
+}
+
+// refusesAt reports whether the refusal goes out at this stage; a discard does
+// so at eom only.
+func (v *Verdict) refusesAt(s Stage) bool {
+	return v.Refuses() && (v.Action != Discard || s == EOM)
+}
+
+// Sentence says why, for the client and for the log.
+func (v *Verdict) Sentence() string {
+	switch {
+	case v.Rule == "":
+		return "temporary failure of the policy service"
+	case v.Series == "":
+		return "refused by rule " + v.Rule
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %d", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.Op.words(), v.Threshold)
+	if v.Action == Tempfail || v.Action == Disconnect {
+		fmt.Fprintf(&b, "; try again in %s", waitText(v.RetryAfter))
+	}
+	return b.String()
+}
+
+// subject is the block or the text that was counted.
+func (m *Measure) subject() string {
+	if m.Network != "" {
+		return m.Network
+	}
+	return m.Key
+}
+
+// span says in words which time the windows cover.
+func (m *Measure) span() string {
+	switch {
+	case m.Sliding:
+		return "over the last " + waitText(time.Duration(m.To)*m.Interval)
+	case m.From == 0:
+		return "over " + waitText(time.Duration(m.To+1)*m.Interval)
+	}
+	return fmt.Sprintf("in windows %s of %s", m.Windows(), waitText(m.Interval))
+}
+
+// Windows is the range of windows as the configuration spells it.
+func (m *Measure) Windows() string { return windowsText(m.From, m.To) }
+
+func windowsText(from, to int) string {
+	if from == to {
+		return strconv.Itoa(from)
+	}
+	return fmt.Sprintf("%d-%d", from, to)
+}
+
+// number is what a placeholder of the condition stands for.
+func (v *Verdict) number(p placeholder) string {
+	switch p {
+	case countPlaceholder:
+		return strconv.FormatInt(v.Count, 10)
+	case thresholdPlaceholder:
+		return strconv.FormatInt(v.Threshold, 10)
+	case seriesPlaceholder:
+		return v.Series
+	case networkPlaceholder:
+		return v.Network
+	case retryPlaceholder:
+		return waitText(v.RetryAfter)
+	}
+	panic("policy: unknown placeholder " + string(p))
+}
+
+// words is the comparison as a sentence has it.
+func (o Op) words() string { return strings.ReplaceAll(o.String(), "_", " ") }
+
+// waitText is a duration in one unit, rounded up: 40 seconds, 12 minutes, 3
+// hours, 2 days. Each unit is used up to twice the next one, so that rounding
+// stays below a half.
+func waitText(d time.Duration) string {
+	units := []struct {
+		name string
+		size time.Duration
+	}{{"second", time.Second}, {"minute", time.Minute}, {"hour", time.Hour}, {"day", 24 * time.Hour}}
+	for i, u := range units {
+		n := max(1, int64((d+u.size-1)/u.size))
+		if i+1 < len(units) && time.Duration(n)*u.size > 2*units[i+1].size {
+			continue
+		}
+		if i+1 < len(units) && time.Duration(n)*u.size%units[i+1].size == 0 {
+			continue
+		}
+		if n == 1 {
+			return "1 " + u.name
+		}
+		return fmt.Sprintf("%d %ss", n, u.name)
+	}
+	panic("unreachable: the last unit takes every duration")
+}

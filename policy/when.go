@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/vm"
+)
+
+// When is a compiled `when`: an expression over attributes and lists, in the
+// language of github.com/expr-lang/expr.
+type When struct {
+	source  string
+	program *vm.Program
+	terms   []Term
+}
+
+// SyntaxError is a mistake inside a text of the configuration.
+type SyntaxError struct {
+	Offset int // in bytes, from the text's beginning
+	Err    error
+}
+
+func (e *SyntaxError) Error() string { return e.Err.Error() }
+func (e *SyntaxError) Unwrap() error { return e.Err }
+
+// CompileWhen compiles an expression and checks its types. Lists are what
+// `in` may name. A mistake is a [*SyntaxError].
+func CompileWhen(source string, lists map[string]*List) (*When, error) {
+	c := &whenCompiler{lists: lists}
+	options := []expr.Option{
+		expr.Env(&Event{}),
+		expr.AsBool(),
+		expr.WarnOnAny(),
+		expr.DisableBuiltin("now"), // a decision depends on its event and the counts alone
+		expr.Patch(c),
+	}
+	for name, list := range lists {
+		options = append(options, listFunction(name, list))
+	}
+	program, err := expr.Compile(source, options...)
+	if c.err() != nil {
+		err = c.err()
+	}
+	if err != nil {
+		return nil, syntaxError(source, err)
+	}
+	return &When{source, program, c.terms}, nil
+}
+
+// String is the expression as the configuration has it.
+func (w *When) String() string { return w.source }
+
+// Terms are the attributes and headers that the expression reads.
+func (w *When) Terms() []Term {
+	if w == nil {
+		return nil
+	}
+	return w.terms
+}
+
+// holds evaluates the expression; a nil When always holds.
+func (w *When) holds(ev *Event) (bool, error) {
+	if w == nil {
+		return true, nil
+	}
+	v, err := ev.state.vm.Run(w.program, ev)
+	if err != nil {
+		var at *file.Error
+		if errors.As(err, &at) {
+			err = errors.New(at.Message)
+		}
+		return false, fmt.Errorf("evaluating when %q: %w", w.source, err)
+	}
+	return v.(bool), nil
+}
+
+// syntaxError turns the compiler's error, whose place counts in runes, into
+// one line and an offset in bytes.
+func syntaxError(source string, err error) *SyntaxError {
+	var at *file.Error
+	if !errors.As(err, &at) {
+		return &SyntaxError{0, err}
+	}
+	message, _, _ := strings.Cut(at.Message, "\n")
+	offset := len(source)
+	for i := range source {
+		if at.From == 0 {
+			offset = i
+			break
+		}
+		at.From--
+	}
+	if at.Prev != nil {
+		return &SyntaxError{offset, at.Prev}
+	}
+	return &SyntaxError{offset, errors.New(message)}
+}
+
+// listFunction makes a list callable; no expression can spell its name, so
+// that `in` stays the one way to ask a list.
+func listFunction(name string, list *List) expr.Option {
+	has := list.HasText
+	if list.kind == CIDRList {
+		has = func(s string) bool {
+			addr, err := netip.ParseAddr(s)
+			return err == nil && list.HasAddr(addr)
+		}
+	}
+	return expr.Function(listPrefix+name, func(args ...any) (any, error) {
+		return has(args[0].(string)), nil
+	}, new(func(string) bool))
+}
+
+const listPrefix = "list "
+
+// whenCompiler walks an expression: it collects the attributes, turns `x in
+// list` into a call of the list, and finds the mistakes that the type checker
+// cannot.
+type whenCompiler struct {
+	lists map[string]*List
+
+	terms    []Term
+	unknown  []*ast.IdentifierNode
+	header   []*ast.IdentifierNode // uses of `header` without a name behind it, so far
+	declared []string              // let x = …
+	mistakes []*file.Error
+}
+
+// Visit sees each node after its children.
+func (c *whenCompiler) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.IdentifierNode:
+		c.identifier(n)
+	case *ast.MemberNode:
+		c.member(n)
+	case *ast.VariableDeclaratorNode:
+		c.declared = append(c.declared, n.Name)
+	case *ast.BinaryNode:
+		if n.Operator == "in" && c.ask(node, n) {
+			return
+		}
+		c.checkCase(n)
+	}
+}
+
+func (c *whenCompiler) identifier(n *ast.IdentifierNode) {
+	a, known := ParseAttribute(n.Value)
+	switch {
+	case known && a == Header:
+		c.header = append(c.header, n)
+	case known:
+		c.use(Term{Attribute: a})
+	case strings.HasPrefix(n.Value, listPrefix):
+	default:
+		c.unknown = append(c.unknown, n)
+	}
+}
+
+// member makes the name in header["name"] canonical.
+func (c *whenCompiler) member(n *ast.MemberNode) {
+	of, ok := n.Node.(*ast.IdentifierNode)
+	if !ok || of.Value != Header.String() {
+		return
+	}
+	name, ok := n.Property.(*ast.StringNode)
+	if !ok || !validHeaderName(name.Value) {
+		return // header[…] without a constant name stays a mistake
+	}
+	name.Value = textproto.CanonicalMIMEHeaderKey(name.Value)
+	c.use(Term{Header, name.Value})
+	c.header = slices.DeleteFunc(c.header, func(h *ast.IdentifierNode) bool { return h == of })
+}
+
+func (c *whenCompiler) use(t Term) {
+	if !slices.Contains(c.terms, t) {
+		c.terms = append(c.terms, t)
+	}
+}
+
+// ask turns `value in list` into a call of the list's function.
+func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
+	name, ok := n.Right.(*ast.IdentifierNode)
+	if !ok || c.lists[name.Value] == nil {
+		return false
+	}
+	c.unknown = slices.DeleteFunc(c.unknown, func(u *ast.IdentifierNode) bool { return u == name })
+	if c.lists[name.Value].kind == CIDRList && kindOf(n.Left) != Address {
+		c.mistake(n.Left, fmt.Errorf("%s is a list of networks; only an address, such as client_address, can be in it", name.Value))
+	}
+	ast.Patch(node, &ast.CallNode{
+		Callee:    &ast.IdentifierNode{Value: listPrefix + name.Value},
+		Arguments: []ast.Node{n.Left},
+	})
+	return true
+}
+
+func kindOf(n ast.Node) Kind {
+	if id, ok := n.(*ast.IdentifierNode); ok {
+		if a, ok := ParseAttribute(id.Value); ok {
+			return a.Kind()
+		}
+	}
+	return Text
+}
+
+// checkCase refuses a comparison that cannot hold because attributes are in
+// lower case.
+func (c *whenCompiler) checkCase(n *ast.BinaryNode) {
+	switch n.Operator {
+	case "==", "!=", "in", "startsWith", "endsWith", "contains":
+	default:
+		return
+	}
+	id, ok := n.Left.(*ast.IdentifierNode)
+	if !ok {
+		return
+	}
+	if a, ok := ParseAttribute(id.Value); !ok || a.Kind() != Text || asReceived(a) {
+		return
+	}
+	texts := []ast.Node{n.Right}
+	if list, ok := n.Right.(*ast.ArrayNode); ok {
+		texts = list.Nodes
+	}
+	for _, t := range texts {
+		if s, ok := t.(*ast.StringNode); ok && s.Value != strings.ToLower(s.Value) {
+			c.mistake(t, fmt.Errorf("%s is always lower case; write %q", id.Value, strings.ToLower(s.Value)))
+		}
+	}
+}
+
+func (c *whenCompiler) mistake(n ast.Node, err error) {
+	c.mistakes = append(c.mistakes, &file.Error{Location: n.Location(), Message: err.Error(), Prev: err})
+}
+
+// err is the first mistake that the walk found.
+func (c *whenCompiler) err() error {
+	for _, n := range c.unknown {
+		if slices.Contains(c.declared, n.Value) {
+			continue
+		}
+		if c.lists[n.Value] != nil {
+			c.mistake(n, fmt.Errorf("%s is a list; write ... in %s", n.Value, n.Value))
+			continue
+		}
+		c.mistake(n, UnknownError{"attribute", n.Value, c.names()})
+	}
+	for _, n := range c.header {
+		c.mistake(n, errors.New(`header needs a name; write header["Name"]`))
+	}
+	if len(c.mistakes) == 0 {
+		return nil
+	}
+	return slices.MinFunc(c.mistakes, func(a, b *file.Error) int { return a.From - b.From })
+}
+
+func (c *whenCompiler) names() []string {
+	names := AttributeNames()
+	for name := range c.lists {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

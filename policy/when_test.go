@@ -1,0 +1,154 @@
+package policy
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func testLists(t *testing.T) map[string]*List {
+	t.Helper()
+	trusted, bulk := NewList(CIDRList), NewList(StringList)
+	if err := errors.Join(trusted.Add("192.0.2.0/24"), bulk.Add("@bulk.test")); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]*List{"trusted": trusted, "bulk": bulk}
+}
+
+func TestWhen(t *testing.T) {
+	ev := &Event{}
+	ev.SetClient(netip.MustParseAddr("192.0.2.7"), 40000, "Mail.Bulk.Test.")
+	ev.SetHelo("Client.Example")
+	ev.SetSender("<Someone@Bulk.test>")
+	ev.Size = 5000
+	ev.SetHeader("X-Spam-Flag", "YES")
+	for source, want := range map[string]bool{
+		`client_address in trusted`:                         true,
+		`client_address not in trusted`:                     false,
+		`not (client_address in trusted)`:                   false,
+		`sender in bulk and size > 4000`:                    true,
+		`sender_domain in bulk`:                             true,
+		`server_address in trusted`:                         false,
+		`sasl_username != ""`:                               false,
+		`helo_name == "client.example"`:                     true,
+		`client_name endsWith ".bulk.test"`:                 true,
+		`client_address startsWith "192.0.2."`:              true,
+		`helo_name in ["x", "client.example"]`:              true,
+		`header["x-spam-flag"] == "YES"`:                    true,
+		`header["X-Missing"] == ""`:                         true,
+		`sender_raw == "<Someone@Bulk.test>"`:               true,
+		`client_port >= 1024 && client_port < 65536`:        true,
+		`let d = sender_domain; d == "bulk.test"`:           true,
+		`helo_name matches "^client\\."`:                    true,
+		`len(helo_name) > 3 ? true : false`:                 true,
+		`any(["a", "bulk.test"], {# == sender_domain})`:     true,
+		`encryption_protocol == "" or size == 0`:            true,
+		`lower(header["X-Spam-Flag"]) == "yes" and size>0`:  true,
+		`recipient == "" && refused_status startsWith "5."`: false,
+	} {
+		w, err := CompileWhen(source, testLists(t))
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if got, err := w.holds(ev); err != nil || got != want {
+			t.Errorf("%s = %v, %v; want %v", source, got, err, want)
+		}
+	}
+}
+
+func TestWhenTermsAreFound(t *testing.T) {
+	w, err := CompileWhen(`client_address in trusted and header["list-id"] == "" and (size > 1 or size > 2) and sender not in bulk`, testLists(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, term := range w.Terms() {
+		got = append(got, term.String())
+	}
+	slices.Sort(got)
+	if want := `client_address header["List-Id"] sender size`; strings.Join(got, " ") != want {
+		t.Errorf("terms are %v, want %s", got, want)
+	}
+}
+
+func TestWhenMistakes(t *testing.T) {
+	for _, row := range []struct {
+		source string
+		offset int
+		want   string
+	}{
+		{`sendr == "a"`, 0, `unknown attribute "sendr"; did you mean sender?`},
+		{`size > 1 and sendr == "a"`, 13, `unknown attribute "sendr"; did you mean sender?`},
+		{`client_address in trustd`, 18, `unknown attribute "trustd"; did you mean trusted?`},
+		{`size`, 0, `expected bool, but got int`},
+		{`size == "big"`, 5, `invalid operation: == (mismatched types int and string)`},
+		{`sender in trusted`, 0, `trusted is a list of networks; only an address, such as client_address, can be in it`},
+		{`bulk == "a"`, 0, `bulk is a list; write ... in bulk`},
+		{`header == "a"`, 0, `header needs a name; write header["Name"]`},
+		{`header[sender] == "a"`, 0, `header needs a name; write header["Name"]`},
+		{`helo_name == "Client"`, 13, `helo_name is always lower case; write "client"`},
+		{`encryption_protocol in ["tlsv1.2", "TLSv1.3"]`, 35, `encryption_protocol is always lower case; write "tlsv1.3"`},
+		{`sender ==`, 8, `unexpected token EOF`},
+		{``, 0, `unexpected token EOF`},
+		{`é`, 0, ``},
+		{`"é" == sender and sendr == ""`, 19, `unknown attribute "sendr"; did you mean sender?`},
+		{`now().Hour() > 3`, 0, ``},
+		{`SetHelo("x")`, 0, ``},
+	} {
+		_, err := CompileWhen(row.source, testLists(t))
+		var at *SyntaxError
+		if !errors.As(err, &at) {
+			t.Errorf("%s: %v, want a mistake", row.source, err)
+			continue
+		}
+		if row.want != "" && (at.Error() != row.want || at.Offset != row.offset) {
+			t.Errorf("%s: at %d %q; want at %d %q", row.source, at.Offset, at.Error(), row.offset, row.want)
+		}
+		if strings.Contains(at.Error(), "\n") {
+			t.Errorf("%s: more than one line: %q", row.source, at.Error())
+		}
+	}
+}
+
+func TestWhenThatFailsIsAnError(t *testing.T) {
+	w, err := CompileWhen(`10 % size > 2`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.holds(&Event{}); err == nil || !strings.Contains(err.Error(), "divide by zero") {
+		t.Errorf("dividing by zero gave %v", err)
+	}
+}
+
+// The table of attributes and the fields of Event are two views of one thing.
+func TestAttributesAreTheEventsFields(t *testing.T) {
+	fields := map[string]reflect.Kind{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Event]()) {
+		if name := f.Tag.Get("expr"); name != "" && name != "-" {
+			fields[name] = f.Type.Kind()
+		}
+	}
+	for a := range numAttributes {
+		kind, ok := fields[a.String()]
+		switch {
+		case !ok:
+			t.Errorf("%s is no field of Event", a)
+		case a == Header:
+		case (kind == reflect.Int) != (a.Kind() == Number):
+			t.Errorf("%s is of another kind than its field", a)
+		case (attributes[a].number != nil) != (a.Kind() == Number) || (attributes[a].text != nil) == (a.Kind() == Number):
+			t.Errorf("%s is read in another kind than its own", a)
+		}
+		if a.KnownAt() == 0 {
+			t.Errorf("%s is known nowhere", a)
+		}
+		delete(fields, a.String())
+	}
+	for name := range fields {
+		t.Errorf("the field %s is no attribute", name)
+	}
+}
