@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+func checkCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "check --config FILE",
+		Short: "Say what is wrong with a configuration, or what was understood",
+		Long: `Reads a configuration as serve would. All mistakes are told at once, each as
+file:line:column: what is wrong, and what would be right; the exit status is
+then 1. Otherwise what was understood is printed, with notes on what a policy
+costs and where it may surprise.`,
+		Args: exactly(0, "check takes none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, err := config.Load(path)
+			if err != nil {
+				return configError{err}
+			}
+			describe(cmd.OutOrStdout(), conf)
+			return nil
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// describe prints what was understood.
+func describe(out io.Writer, conf *config.Config) {
+	p := conf.Policy
+	fmt.Fprintf(out, "%s is good.\n\n", conf.Path)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, l := range conf.Listen {
+		fmt.Fprintf(w, "listen\t%s\n", l)
+	}
+	fmt.Fprintf(w, "mode\t%s\n", mode(p))
+	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
+	w.Flush()
+	describeSeries(out, p)
+	describeRules(out, p)
+	fmt.Fprintln(out, "\nNotes")
+	for _, note := range p.Notes() {
+		fmt.Fprintf(out, "  - %s\n", note)
+	}
+}
+
+func describeSeries(out io.Writer, p *policy.Policy) {
+	fmt.Fprintln(out, "\nSeries")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, s := range p.Series {
+		for i, a := range s.Adds {
+			name, kind, windows := s.Name, s.Type.String(), fmt.Sprintf("%d x %s", s.Windows, policy.DurationText(s.Interval))
+			if i > 0 {
+				name, kind, windows = "", "", ""
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", name, kind, windows, a)
+		}
+	}
+	w.Flush()
+}
+
+func describeRules(out io.Writer, p *policy.Policy) {
+	fmt.Fprintln(out, "\nRules, in the order in which they are asked")
+	for _, r := range p.Rules {
+		fmt.Fprintf(out, "  %s\n", strings.ReplaceAll(r.String(), "\n", "\n    "))
+	}
+}

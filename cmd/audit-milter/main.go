@@ -1,0 +1,97 @@
+// Audit-milter counts what happens on a mail server in rolling windows and
+// refuses abuse on what it counted. It stands beside Postfix or Sendmail as a
+// milter.
+//
+//	audit-milter serve --config FILE    run the milter
+//	audit-milter check --config FILE    say what is wrong with a configuration, or what was understood
+//	audit-milter probe ADDR ...         play one SMTP dialogue against a running milter
+//
+// The exit status is 0 when all is well, 1 when the answer is no (a bad
+// configuration, a refused dialogue, a daemon that cannot start) and 2 when
+// the command was used wrongly.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run executes a command line and returns its exit status.
+func run(args []string) int {
+	root := &cobra.Command{
+		Use:           "audit-milter",
+		Short:         "Counts mail in rolling windows and refuses abuse on what it counted",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{errors.New("a command is needed: serve, check or probe; audit-milter help tells more")}
+		},
+	}
+	root.AddCommand(serveCommand(), checkCommand(), probeCommand())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return 0
+	}
+	if _, ok := errors.AsType[refusal](err); ok {
+		return 1 // the answer is printed already
+	}
+	fmt.Fprintln(os.Stderr, message(cmd, err))
+	if _, ok := errors.AsType[usageError](err); ok || cmd == root {
+		return 2
+	}
+	return 1
+}
+
+// message is how an error is told; a configuration's errors stand for
+// themselves, a line each.
+func message(cmd *cobra.Command, err error) string {
+	if _, ok := errors.AsType[configError](err); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s: %v", cmd.CommandPath(), err)
+}
+
+// usageError is a command used wrongly.
+type usageError struct{ error }
+
+// configError is a configuration that cannot be used.
+type configError struct{ error }
+
+// refusal is an answer of no that was printed already.
+type refusal struct{}
+
+func (refusal) Error() string { return "refused" }
+
+// exactly makes a wrong number of arguments a usage error.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return usageError{fmt.Errorf("%d arguments; %s", len(args), what)}
+	}
+}
+
+// configFlag adds --config, which serve and check need.
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "config", "", "the configuration `file`")
+	if err := cmd.MarkFlagFilename("config", "yaml", "yml"); err != nil {
+		panic(err)
+	}
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *path == "" {
+			return usageError{errors.New("--config FILE is needed")}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// drainTime bounds how long sessions may go on after SIGTERM.
+const drainTime = 10 * time.Second
+
+func serveCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run the milter",
+		Long: `Runs the milter in the foreground and logs to standard error. It prints the
+lines to paste into Postfix's main.cf and Sendmail's sendmail.mc.
+
+SIGTERM and SIGINT end it: no new sessions are taken, and those with a message
+in progress may finish it, all within 10 seconds.`,
+		Args: exactly(0, "serve takes none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(path, cmd.OutOrStdout())
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+func serve(path string, out io.Writer) error {
+	conf, err := config.Load(path)
+	if err != nil {
+		return configError{err}
+	}
+	now, err := clock()
+	if err != nil {
+		return err
+	}
+	log := newLogger(conf.Log)
+	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log, OwnAddresses: ownAddresses(log)})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	listeners, err := listen(conf.Listen)
+	if err != nil {
+		return err
+	}
+	server := &milter.Server{
+		Engine:     engine,
+		OnError:    conf.Policy.OnError,
+		MaxDelayed: conf.Policy.MaxDelayed,
+		Log:        log,
+		Now:        now,
+		Node:       conf.Policy.Node,
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	printLines(out, conf)
+	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy))
+	return supervise(server, conf.Listen, listeners, signals, log)
+}
+
+// supervise serves all listeners until a signal ends it or one fails.
+func supervise(server *milter.Server, specs []milter.Listen, listeners []net.Listener, signals <-chan os.Signal, log *slog.Logger) error {
+	failed := make(chan error, len(listeners))
+	var serving sync.WaitGroup
+	for i, l := range listeners {
+		serving.Go(func() {
+			if err := server.Serve(l, specs[i].Allow); err != nil {
+				failed <- err
+			}
+		})
+	}
+	err := waitForEnd(signals, failed, log)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if drainErr := server.Shutdown(ctx); drainErr != nil {
+		log.Warn("sessions were cut off", "error", drainErr)
+	}
+	serving.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// waitForEnd waits for a signal that ends the daemon, or for a listener's
+// failure, which it returns.
+func waitForEnd(signals <-chan os.Signal, failed <-chan error, log *slog.Logger) error {
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				log.Info("draining", "signal", s.String(), "within", drainTime.String())
+				return nil
+			}
+			log.Warn("SIGHUP does not reload; restart to take a new configuration")
+		}
+	}
+}
+
+func newLogger(l config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: l.Level}
+	if l.JSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// ownAddresses are this host's, for the guard against shared keys.
+func ownAddresses(log *slog.Logger) []netip.Addr {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		log.Warn("this host's addresses cannot be read; of the shared keys only loopback and the null sender are known", "error", err)
+	}
+	var own []netip.Addr
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr())
+		}
+	}
+	return own
+}
+
+// listen opens all sockets, or none.
+func listen(specs []milter.Listen) (listeners []net.Listener, err error) {
+	for _, spec := range specs {
+		l, err := spec.Open()
+		if err != nil {
+			for _, open := range listeners {
+				open.Close()
+			}
+			return nil, fmt.Errorf("listening on %s: %w", spec, err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func mode(p *policy.Policy) string {
+	if p.Shadow {
+		return "shadow"
+	}
+	return "enforce"
+}
