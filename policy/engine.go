@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/expr-lang/expr/vm"
@@ -17,9 +18,17 @@ type Engine struct {
 	policy *Policy
 	uses   Uses
 	stages [numStages]plan
+	limits []*limit
 	own    map[netip.Addr]bool
 	clock  clockWatch
 	log    decisionLog
+}
+
+// limit watches one series for counts that stopped at the limit of 64 bits.
+type limit struct {
+	name   string
+	series *series.Series
+	told   atomic.Uint64 // how many adds were cut, as far as the log says
 }
 
 // plan is what happens at one stage, in the order of the configuration.
@@ -60,6 +69,7 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 			return nil, fmt.Errorf("series %q: %w", s.Name, err)
 		}
 		counters[s.Name] = counter
+		e.limits = append(e.limits, &limit{name: s.Name, series: counter})
 		e.planAdds(s, counter)
 	}
 	for _, r := range p.Rules {
@@ -95,7 +105,21 @@ func (e *Engine) planRule(r *Rule, counters map[string]*series.Series) error {
 func (e *Engine) Uses() Uses { return e.uses }
 
 // Close writes what the log still holds back.
-func (e *Engine) Close() { e.log.flush() }
+func (e *Engine) Close() {
+	e.log.flush()
+	e.tellLimits()
+}
+
+// tellLimits logs the series whose counts stopped at the limit of 64 bits
+// since the last time.
+func (e *Engine) tellLimits() {
+	for _, l := range e.limits {
+		cut := l.series.Saturated()
+		if told := l.told.Swap(cut); cut > told {
+			e.log.limit(l.name, cut-told)
+		}
+	}
+}
 
 // state is what the engine remembers of a session between its events.
 type state struct {
@@ -229,5 +253,7 @@ func (e *Engine) watch(now time.Time) {
 	if step := e.clock.step(now); step != 0 {
 		e.log.step(step)
 	}
-	e.log.tick(now)
+	if e.log.tick(now) {
+		e.tellLimits()
+	}
 }

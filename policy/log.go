@@ -102,12 +102,16 @@ func (l *decisionLog) first(v *Verdict) bool {
 	return l.held.seen[k] <= loggedEach
 }
 
-// tick writes, once a minute is over, what it held back.
-func (l *decisionLog) tick(now time.Time) {
+// tick writes, once a minute is over, what it held back, and reports that it
+// was.
+func (l *decisionLog) tick(now time.Time) bool {
 	minute := now.Unix() / 60
-	if before := l.held.minute.Load(); before != minute && l.held.minute.CompareAndSwap(before, minute) {
-		l.flush()
+	before := l.held.minute.Load()
+	if before == minute || !l.held.minute.CompareAndSwap(before, minute) {
+		return false
 	}
+	l.flush()
+	return true
 }
 
 // flush writes how many verdicts of each rule and key were not logged.
@@ -160,6 +164,11 @@ func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time
 	l.held.shared[rule] = now
 	l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
 		"rule", rule, "series", name, "key", key.String())
+}
+
+// limit writes that counts of a series stopped at the limit of 64 bits.
+func (l *decisionLog) limit(name string, adds uint64) {
+	l.log.Warn("counts stopped at the limit of 64 bits", "series", name, "adds", adds)
 }
 
 // step writes that the wall clock was set.

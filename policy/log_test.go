@@ -78,3 +78,32 @@ rules:
 		}
 	}
 }
+
+func TestCountsAtTheirLimitAreTold(t *testing.T) {
+	w := newWorld(t, `
+series:
+  huge: {type: ip, interval: 5m, windows: 1, add: {at: mail, count: 9223372036854775807}}
+rules:
+  - {name: full, at: mail, if: {series: huge, at_least: 9223372036854775807}, then: reject, reply: "{count}"}
+`)
+	for range 3 {
+		w.expect(w.client("198.51.100.1"), policy.Mail, "reject: 550 5.7.1 9223372036854775807")
+	}
+	w.now = begin.Add(time.Minute)
+	w.decide(w.client("198.51.100.2"), policy.Mail)
+	said := w.lines("counts stopped at the limit of 64 bits")
+	if len(said) != 1 || said[0]["series"] != "huge" || said[0]["adds"] != 2.0 {
+		t.Errorf("the log says %v", said)
+	}
+}
+
+func TestStepsOfTheClockAreLogged(t *testing.T) {
+	w := newWorld(t, `listen: inet:127.0.0.1:9900`)
+	w.decide(w.client("198.51.100.1"), policy.Connect)
+	w.now = begin.Add(-time.Hour) // while no time passes on the monotonic clock
+	w.decide(w.client("198.51.100.1"), policy.Connect)
+	w.decide(w.client("198.51.100.1"), policy.Connect)
+	if said := w.lines("the clock was set"); len(said) != 1 || said[0]["by"] != "-1h0m0s" {
+		t.Errorf("the log says %v", said)
+	}
+}
