@@ -74,7 +74,7 @@ func normalEntry(entry string) string {
 }
 
 func (l *List) addNetwork(entry string) error {
-	p, err := parseNetwork(entry)
+	p, err := ParseNetwork(entry)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,9 @@ func (l *List) addNetwork(entry string) error {
 	return nil
 }
 
-func parseNetwork(entry string) (netip.Prefix, error) {
+// ParseNetwork reads a network, or an address that stands for the one of it
+// alone.
+func ParseNetwork(entry string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(entry); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/textproto"
 	"slices"
@@ -129,6 +130,7 @@ type whenCompiler struct {
 
 	terms    []Term
 	unknown  []*ast.IdentifierNode
+	asked    []*ast.IdentifierNode // of these, those that `in` stands before
 	header   []*ast.IdentifierNode // uses of `header` without a name behind it, so far
 	declared []string              // let x = …
 	mistakes []*file.Error
@@ -188,7 +190,11 @@ func (c *whenCompiler) use(t Term) {
 // ask turns `value in list` into a call of the list's function.
 func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
 	name, ok := n.Right.(*ast.IdentifierNode)
-	if !ok || c.lists[name.Value] == nil {
+	if !ok {
+		return false
+	}
+	if c.lists[name.Value] == nil {
+		c.asked = append(c.asked, name)
 		return false
 	}
 	c.unknown = slices.DeleteFunc(c.unknown, func(u *ast.IdentifierNode) bool { return u == name })
@@ -249,6 +255,10 @@ func (c *whenCompiler) err() error {
 		}
 		if c.lists[n.Value] != nil {
 			c.mistake(n, fmt.Errorf("%s is a list; write ... in %s", n.Value, n.Value))
+			continue
+		}
+		if slices.Contains(c.asked, n) {
+			c.mistake(n, UnknownError{"list", n.Value, slices.Sorted(maps.Keys(c.lists))})
 			continue
 		}
 		c.mistake(n, UnknownError{"attribute", n.Value, c.names()})

@@ -83,7 +83,7 @@ func TestWhenMistakes(t *testing.T) {
 	}{
 		{`sendr == "a"`, 0, `unknown attribute "sendr"; did you mean sender?`},
 		{`size > 1 and sendr == "a"`, 13, `unknown attribute "sendr"; did you mean sender?`},
-		{`client_address in trustd`, 18, `unknown attribute "trustd"; did you mean trusted?`},
+		{`client_address in trustd`, 18, `unknown list "trustd"; did you mean trusted?`},
 		{`size`, 0, `expected bool, but got int`},
 		{`size == "big"`, 5, `invalid operation: == (mismatched types int and string)`},
 		{`sender in trusted`, 0, `trusted is a list of networks; only an address, such as client_address, can be in it`},

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"audit-milter": main})
+}
+
+// The scripts run the real binary; testdata/*.txt read as stories.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"daemon": startDaemon,
+			"signal": signalDaemon,
+			"status": exitStatus,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Values[daemonKey{}] = new(daemon)
+			root, err := filepath.Abs("../..")
+			env.Setenv("ROOT", root)
+			return err
+		},
+	})
+}
+
+type daemonKey struct{}
+
+// daemon is the script's running audit-milter.
+type daemon struct {
+	cmd    *exec.Cmd
+	lines  chan string   // its log, as it comes
+	copied chan struct{} // closed when all of the log is in the file
+}
+
+// startDaemon is `daemon CONFIG`: it runs audit-milter serve and waits until it
+// serves. What it prints goes to the files out and log.
+func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: daemon CONFIG")
+	}
+	d := ts.Value(daemonKey{}).(*daemon)
+	bin, _, _ := strings.Cut(ts.Getenv("PATH"), string(filepath.ListSeparator))
+	d.cmd = exec.Command(filepath.Join(bin, "audit-milter"), "serve", "--config", args[0])
+	d.cmd.Dir = ts.Getenv("WORK")
+	d.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "TESTSCRIPT_COVER_DIR=" + ts.Getenv("TESTSCRIPT_COVER_DIR")}
+	out, err := os.Create(ts.MkAbs("out"))
+	ts.Check(err)
+	defer out.Close()
+	d.cmd.Stdout = out
+	stderr, err := d.cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(d.cmd.Start())
+	ts.Defer(func() { d.cmd.Process.Kill() })
+	d.lines, d.copied = make(chan string, 1000), make(chan struct{})
+	go d.copyLog(stderr, ts.MkAbs("log"))
+	if !d.says("msg=serving") {
+		ts.Fatalf("the daemon ended before it served; see its log:\n%s", ts.ReadFile("log"))
+	}
+}
+
+// copyLog copies the log to a file and to whoever waits for a line of it.
+func (d *daemon) copyLog(log io.Reader, path string) {
+	defer close(d.copied)
+	defer close(d.lines)
+	file, err := os.Create(path)
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	for scanner := bufio.NewScanner(log); scanner.Scan(); {
+		io.WriteString(file, scanner.Text()+"\n")
+		d.lines <- scanner.Text()
+	}
+}
+
+// says waits for a line of the log; false when the log ends without it.
+func (d *daemon) says(what string) bool {
+	for line := range d.lines {
+		if strings.Contains(line, what) {
+			return true
+		}
+	}
+	return false
+}
+
+// signalDaemon is `signal HUP TEXT`, which waits for a line of the log, or
+// `signal TERM` or `signal KILL`, which wait for the daemon's end.
+func signalDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	d := ts.Value(daemonKey{}).(*daemon)
+	switch {
+	case len(args) == 2 && args[0] == "HUP":
+		ts.Check(d.cmd.Process.Signal(syscall.SIGHUP))
+		if !d.says(args[1]) {
+			ts.Fatalf("the log ended without %q", args[1])
+		}
+	case len(args) == 1 && args[0] == "TERM":
+		ts.Check(d.cmd.Process.Signal(syscall.SIGTERM))
+		if err := d.end(); (err != nil) != neg {
+			ts.Fatalf("the daemon ended with %v", err)
+		}
+	case len(args) == 1 && args[0] == "KILL":
+		ts.Check(d.cmd.Process.Kill())
+		d.end()
+	default:
+		ts.Fatalf("usage: signal HUP TEXT, signal TERM or signal KILL")
+	}
+}
+
+// end waits for the daemon's end and for the last line of its log.
+func (d *daemon) end() error {
+	for range d.lines {
+	}
+	<-d.copied
+	return d.cmd.Wait()
+}
+
+// exitStatus is `status COMMAND [ARG ...] N`: the command ends with status N.
+func exitStatus(ts *testscript.TestScript, _ bool, args []string) {
+	last := len(args) - 1
+	err := ts.Exec(args[0], args[1:last]...)
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[last] {
+		ts.Fatalf("exit status %d, want %s", got, args[last])
+	}
+}

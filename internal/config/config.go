@@ -1,0 +1,155 @@
+// Package config reads the configuration, one YAML file, into what the other
+// rooms take: sockets, and a policy that [policy.Policy.Check] finds right. It
+// promises that nothing is read and ignored: what it does not understand, at
+// any depth, is an error, and all errors come at once, each with its place and
+// with what would be right. It judges no traffic and opens no socket.
+//
+// [Config] says which keys there are at the top. The other files of this room
+// have those below, each beside its decoder: series.go, rules.go,
+// conditions.go, lists.go, listen.go.
+//
+// # Values
+//
+// A number is whole and decimal, without quotes. A length of time is seconds
+// (300) or one number with a unit (30s, 5m, 1h, 2d). A truth value is true or
+// false. Where several values can stand, a single one stands for a list of
+// one; only rules and any are always lists. Paths are relative to the
+// configuration's directory. Aliases, merge keys and tags are refused, and so
+// is a second document.
+//
+// # Keys that are refused by name
+//
+// What the project means to have and does not have yet is not ignored, not
+// even when it is switched off: the error names the key and what holds
+// instead.
+package config
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// Config is a configuration that was read and found right. Its fields, and the
+// first ones of [policy.Policy], are the keys at the top of the file; all are
+// optional.
+//
+//	key          default               what, and what follows
+//	listen       inet:127.0.0.1:9900   a socket for the MTAs, or a list: decodeListen
+//	mode         enforce               shadow: every rule is judged and logged, none is enforced
+//	log          {level: info, format: text}
+//	                                   level: debug, info, warn, error; format: text, json
+//	log_repeats  false                 true: every refusal is logged, also the eleventh of a rule and key in a minute
+//	on_error     accept                what the MTA is told when this daemon itself fails: accept, tempfail
+//	max_delayed  20                    how many answers may wait for a delay at one time, each holding one of
+//	                                   the MTA's processes; above it they go out at once; 0: none ever waits
+//	lists        none                  names to lists that `when` can ask: decodeLists
+//	series       none                  names to series: decodeOneSeries
+//	rules        none                  in the order in which they are judged: rule
+type Config struct {
+	Path   string          // the file, as it was named
+	Listen []milter.Listen // at least one, all different
+	Log    Log
+	Policy *policy.Policy
+}
+
+// Log is what goes to standard error, and how.
+type Log struct {
+	Level slog.Level // the least that is logged; accept verdicts are at debug
+	JSON  bool       // one JSON object a line, instead of key=value text
+}
+
+// Load reads a configuration and the files of its lists, and gives the policy's
+// node the name of this host. Its error is an [Errors] with everything that is
+// wrong.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, Errors{{File: path, Msg: "cannot read the configuration: " + reason(err)}}
+	}
+	c, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	if c.Policy.Node, err = os.Hostname(); err != nil {
+		return nil, Errors{{File: path, Msg: "cannot learn the name of this host: " + reason(err)}}
+	}
+	return c, nil
+}
+
+// Parse is [Load] of a file that was already read. Its name is for messages,
+// and the paths in it are relative to its directory.
+func Parse(name string, data []byte) (*Config, error) {
+	return parse(name, data, os.ReadFile)
+}
+
+func parse(name string, data []byte, read func(path string) ([]byte, error)) (*Config, error) {
+	d := newDecoder(name, data, read)
+	if root := d.root(data); root != nil {
+		top := node{Node: root, doc: d.document, name: "a configuration"}
+		d.decode(top)
+		d.check(top)
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs.sorted(name)
+	}
+	return d.config, nil
+}
+
+// decoder turns a document into a configuration.
+type decoder struct {
+	*document
+	read   func(path string) ([]byte, error) // reads a list's file
+	config *Config
+	policy *policy.Policy // config's
+	lists  map[string]*policy.List
+}
+
+func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *decoder {
+	p := &policy.Policy{OnError: policy.Accept, MaxDelayed: 20}
+	return &decoder{
+		document: newDocument(name, data),
+		read:     read,
+		config:   &Config{Path: name, Policy: p},
+		policy:   p,
+		lists:    make(map[string]*policy.List),
+	}
+}
+
+// decode decodes the whole file: lists before the expressions that ask them,
+// series before the rules that read them.
+func (d *decoder) decode(n node) {
+	n.mapping("keys such as listen, series and rules",
+		optional("listen", d.decodeListen),
+		optional("mode", set(&d.policy.Shadow, shadow)),
+		optional("log", decodeLog(&d.config.Log)),
+		optional("log_repeats", set(&d.policy.LogRepeats, node.boolean)),
+		optional("on_error", set(&d.policy.OnError, choice("answer", []string{"accept", "tempfail"}, parseOnError))),
+		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
+		optional("lists", d.decodeLists),
+		optional("series", d.decodeSeries),
+		optional("rules", d.decodeRules),
+		unbuilt("state_dir", "nothing is kept on disk"),
+		unbuilt("admin", "a running daemon can be asked nothing; its log has every verdict"),
+		unbuilt("tables", "a threshold is a number"),
+		unbuilt("monitors", "declare series of type ip that add at connect, accepted, or refused and rcpt_refused"),
+		unbuilt("history", "nothing is kept on disk"),
+		unbuilt("notify", "every verdict is a line of the log"),
+		unbuilt("cluster", "every node counts by itself"),
+		unbuilt("max_sessions", "the number of sessions is not bounded"),
+	)
+	if !n.has("listen") {
+		l, err := milter.ParseAddress(defaultListen)
+		if err != nil {
+			panic(err) // a constant
+		}
+		d.config.Listen = []milter.Listen{l}
+	}
+}
+
+func parseOnError(name string) (policy.Action, bool) {
+	a, _ := policy.ParseAction(name)
+	return a, a == policy.Accept || a == policy.Tempfail
+}

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// defaultListen is where MTAs are served without a listen: this machine alone
+// can reach it.
+const defaultListen = "inet:127.0.0.1:9900"
+
+// decodeListen decodes a socket or a list of sockets.
+func (d *decoder) decodeListen(n node) {
+	lines := make(map[string]int)
+	for _, item := range n.items() {
+		l, ok := d.socket(item)
+		if !ok {
+			continue
+		}
+		if first, again := lines[l.String()]; again {
+			item.errorf("%s is given twice, first in line %d; keep one of them", l, first)
+			continue
+		}
+		lines[l.String()] = item.Line
+		d.config.Listen = append(d.config.Listen, l)
+	}
+}
+
+// socket is an address, as either MTA's configuration spells it, or a mapping.
+//
+//	key     default           what, and what follows
+//	socket  required          inet:host:port, inet:[IPv6]:port, inet:port@host, unix:path, local:path or /path
+//	mode    "0660"            permissions of a unix socket; the MTA must be able to write to it
+//	group   the process's     group of a unix socket, by name or number
+//	allow   loopback          networks that may connect to an inet socket; required beyond loopback, since the
+//	                          protocol has no authentication
+func (d *decoder) socket(n node) (milter.Listen, bool) {
+	var l milter.Listen
+	if n.Kind != yaml.MappingNode {
+		l = d.address(n)
+	} else {
+		n.mapping("a mapping with socket",
+			required("socket", "socket: inet:127.0.0.1:9900", func(n node) { l = d.address(n) }),
+			optional("mode", set(&l.Mode, permissions)),
+			optional("group", func(n node) { l.Group = n.text("a group's name or number") }),
+			optional("allow", func(n node) {
+				for _, item := range n.items() {
+					l.Allow = append(l.Allow, network(item))
+				}
+			}),
+		)
+	}
+	if n.containsBad() {
+		return l, false
+	}
+	if err := l.Check(); err != nil {
+		n.fail(err)
+		return l, false
+	}
+	return l, true
+}
+
+func (d *decoder) address(n node) milter.Listen {
+	text := n.text("a socket, such as " + defaultListen)
+	if text == "" {
+		return milter.Listen{}
+	}
+	l, err := milter.ParseAddress(text)
+	if err != nil {
+		n.fail(err)
+	}
+	if l.Network == "unix" {
+		l.Address = d.absolute(l.Address)
+	}
+	return l
+}
+
+// permissions are octal, as chmod takes them.
+func permissions(n node) fs.FileMode {
+	text := n.text(`permissions, such as "0660"`)
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if text != "" && (err != nil || mode == 0 || mode > 0o777) {
+		n.errorf(`mode needs octal permissions, such as "0660", not %q`, text)
+	}
+	return fs.FileMode(mode)
+}
+
+// network is a network, or an address that stands for the one of it alone.
+func network(n node) netip.Prefix {
+	text := n.text("a network, such as 192.0.2.0/24")
+	p, err := policy.ParseNetwork(text)
+	if err != nil && text != "" {
+		n.fail(err)
+	}
+	return p
+}
+
+// levels and formats are what log may say.
+var (
+	levels  = []string{"debug", "info", "warn", "error"}
+	formats = []string{"text", "json"}
+)
+
+func parseLevel(name string) (level slog.Level, ok bool) {
+	return level, slices.Contains(levels, name) && level.UnmarshalText([]byte(name)) == nil
+}
+
+func parseFormat(name string) (json, ok bool) {
+	return name == "json", name == "json" || name == "text"
+}
+
+func decodeLog(log *Log) func(node) {
+	return func(n node) {
+		n.mapping("a mapping such as {level: info, format: text}",
+			optional("level", set(&log.Level, choice("level", levels, parseLevel))),
+			optional("format", set(&log.JSON, choice("format", formats, parseFormat))),
+		)
+	}
+}

@@ -1,0 +1,155 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// decodeLists decodes the mapping of names to lists. `when` asks them as in
+// `client_address in trusted`.
+func (d *decoder) decodeLists(n node) {
+	for _, e := range n.entries("a mapping of names to lists, such as trusted: {cidr: [192.0.2.0/24]}") {
+		name := e.key.Value
+		list := d.list(e.value.about(fmt.Sprintf("list %q", name)))
+		if d.checkListName(e.key, list) {
+			d.lists[name] = list
+		}
+	}
+}
+
+// checkListName notes an error at a name that no expression could spell, or
+// that means something else there.
+func (d *decoder) checkListName(key node, list *policy.List) bool {
+	name := key.Value
+	if _, taken := policy.ParseAttribute(name); taken {
+		key.errorf("%s is an attribute; give the list another name", name)
+		return false
+	}
+	if _, err := policy.CompileWhen("client_address in "+name, map[string]*policy.List{name: list}); err != nil {
+		key.errorf("%q cannot be a list's name in when; use letters, digits and underscores", name)
+		return false
+	}
+	return true
+}
+
+// list decodes a list.
+//
+//	key     default   what, and what follows
+//	cidr              networks and single addresses; or
+//	string            texts, @example.com for a domain, .example.com for it and all below it;
+//	                  one of the two is required and may be empty
+//	file    none      a file with more entries, one a line; # begins a comment
+func (d *decoder) list(n node) *policy.List {
+	n.name = "a list"
+	kind, entries := policy.CIDRList, "cidr"
+	if !n.has("cidr") && n.has("string") {
+		kind, entries = policy.StringList, "string"
+	}
+	list := policy.NewList(kind)
+	fill := func(n node) {
+		switch {
+		case n.name == entries:
+			fillList(n, list)
+		default:
+			n.errorf("a list has either cidr or string; make two lists of it")
+		}
+	}
+	n.mapping("a mapping such as {cidr: [192.0.2.0/24]}",
+		optional("cidr", fill),
+		optional("string", fill),
+		optional("file", func(n node) { d.readList(n, list) }),
+	)
+	if n.Kind == yaml.MappingNode && !n.hasBadKey() && !n.has(entries) {
+		n.errorf("what the list holds is missing; write cidr: [] or string: [], with entries or beside a file")
+	}
+	return list
+}
+
+func fillList(n node, list *policy.List) {
+	for _, item := range n.list("a list of entries") {
+		entry := item.text("an entry")
+		if entry == "" {
+			continue
+		}
+		if err := list.Add(entry); err != nil {
+			item.fail(err)
+		}
+	}
+}
+
+// readList adds a file's entries, one a line.
+func (d *decoder) readList(n node, list *policy.List) {
+	name := n.text("a file's name")
+	if name == "" {
+		return
+	}
+	path := d.relative(name)
+	data, err := d.read(path)
+	if err != nil {
+		n.errorf("cannot read %s: %s", path, reason(err))
+		return
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		entry, column := listEntry(line)
+		if entry == "" {
+			continue
+		}
+		if err := list.Add(entry); err != nil {
+			d.errs = append(d.errs, &Error{path, i + 1, column, n.subject + ": " + err.Error()})
+		}
+	}
+}
+
+// listEntry is what a line of a list's file holds, and at which column.
+// A comment begins with # at the line's beginning or behind white space, since
+// an address may contain one.
+func listEntry(line string) (entry string, column int) {
+	for i := range len(line) {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			line = line[:i]
+			break
+		}
+	}
+	entry = strings.TrimSpace(line)
+	column = 1 + utf8.RuneCountInString(line[:strings.Index(line, entry)])
+	return entry, column
+}
+
+// relative is a path of the configuration, which is relative to its file.
+func (d *decoder) relative(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(d.file), path)
+}
+
+// absolute is a path of the configuration as other programs can use it.
+func (d *decoder) absolute(path string) string {
+	full, err := filepath.Abs(d.relative(path))
+	if err != nil {
+		return d.relative(path) // the working directory is gone; opening it will tell
+	}
+	return full
+}
+
+// reason says why a file could not be read.
+func reason(err error) string {
+	var at *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no such file"
+	case errors.Is(err, fs.ErrPermission):
+		return "this user may not"
+	case errors.As(err, &at):
+		return at.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,143 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// decodeSeries decodes the mapping of names to series. A name has no slash.
+func (d *decoder) decodeSeries(n node) {
+	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
+		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
+		d.policy.Series = append(d.policy.Series, s)
+		d.decodeOneSeries(e.value.about(seriesSubject(s.Name)), s)
+	}
+}
+
+func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
+
+// find is the series of that name, as far as it was decoded; nil when there is
+// none.
+func (d *decoder) find(name string) *policy.Series {
+	i := slices.IndexFunc(d.policy.Series, func(s *policy.Series) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return d.policy.Series[i]
+}
+
+// decodeOneSeries decodes a series.
+//
+//	key       default   what, and what follows
+//	type      required  cidr (IPv4), cidr_ipv6, ip (both families): keyed by an address, counted by any mask;
+//	                    string: keyed by any text
+//	interval  required  what one window covers, 1s to 31d; windows begin at multiples of it since the Unix epoch
+//	windows   required  how many there are, 1 to 1024; what is older than interval × windows is forgotten
+//	add       required  what is counted: one mapping or a list of them
+func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
+	n.name = "a series"
+	n.mapping("a mapping with type, interval and windows",
+		required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType))),
+		required("interval", "interval: 5m", set(&s.Interval, duration(series.MinInterval, series.MaxInterval))),
+		required("windows", "windows: 6", func(n node) { s.Windows = int(n.integer(1, series.MaxWindows)) }),
+		required("add", "add: {at: connect}", func(n node) {
+			for _, item := range n.items() {
+				s.Adds = append(s.Adds, d.add(item))
+			}
+		}),
+		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
+		unbuilt("serialize", "counts are not written to a history"),
+		unbuilt("replicate", "every node counts by itself"),
+		unbuilt("max_keys", "the number of keys is not bounded"),
+		unbuilt("distinct", "a series counts events or amounts, not different values"),
+	)
+}
+
+// add decodes one way in which an event is counted.
+//
+//	key    default         what, and what follows
+//	at     required        a stage or an outcome, or a list of them
+//	when   always          an expression that must hold
+//	key    client_address  an attribute, header["Name"], or a list that makes a composite key; a string series
+//	                       has no default; an event whose key is empty is not counted
+//	count  1               a number, which may be negative, or a numeric attribute, such as size
+//	leaky  false           true: taken back when this filter refuses at the same stage
+func (d *decoder) add(n node) policy.Add {
+	add := policy.Add{Amount: policy.Amount{N: 1}}
+	n.mapping("a mapping such as {at: connect}",
+		required("at", "at: connect", set(&add.At, stages(policy.StageNames()))),
+		optional("when", set(&add.When, d.when)),
+		optional("key", set(&add.Key, key)),
+		optional("count", set(&add.Amount, amount)),
+		optional("leaky", set(&add.Leaky, node.boolean)),
+	)
+	return add
+}
+
+// stages is the decode function of a stage or a list of stages out of those
+// named.
+func stages(names []string) func(node) policy.StageSet {
+	parse := func(name string) (policy.Stage, bool) {
+		s, ok := policy.ParseStage(name)
+		return s, ok && slices.Contains(names, name)
+	}
+	one := choice("stage", names, parse)
+	return func(n node) policy.StageSet {
+		var set policy.StageSet
+		for _, item := range n.items() {
+			if s, ok := policy.ParseStage(item.Value); ok && s.IsOutcome() && !slices.Contains(names, item.Value) {
+				item.errorf("%s is an outcome, at which a series can count but no rule can answer; a rule stands at %s", s, nameList(names))
+				continue
+			}
+			if s := one(item); !item.doc.bad[item.Node] {
+				set = set.With(s)
+			}
+		}
+		return set
+	}
+}
+
+// key is an attribute or a list of attributes.
+func key(n node) policy.Key {
+	var key policy.Key
+	for _, item := range n.items() {
+		text := item.text("an attribute, such as client_address")
+		term, err := policy.ParseTerm(text)
+		if text != "" && err != nil {
+			item.fail(err)
+		}
+		key = append(key, term)
+	}
+	return key
+}
+
+// amount is a number, or an attribute that is one.
+func amount(n node) policy.Amount {
+	if n.Kind == yaml.ScalarNode {
+		if a, ok := policy.ParseAttribute(n.Value); ok {
+			if a.Kind() != policy.Number {
+				n.errorf("%s is not a number; count takes a number or one of %s", a, nameList(numericAttributes()))
+				return policy.Amount{}
+			}
+			return policy.Amount{Attr: a, From: true}
+		}
+		if n.Tag == "!!str" && n.Style == 0 {
+			n.fail(policy.UnknownError{What: "numeric attribute", Name: n.Value, Known: numericAttributes()})
+			return policy.Amount{}
+		}
+	}
+	return policy.Amount{N: n.integer(math.MinInt64, math.MaxInt64)}
+}
+
+func numericAttributes() []string {
+	return slices.DeleteFunc(policy.AttributeNames(), func(name string) bool {
+		a, _ := policy.ParseAttribute(name)
+		return a.Kind() != policy.Number
+	})
+}

@@ -1,0 +1,236 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse("audit.yaml", []byte("series: {}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Path:   "audit.yaml",
+		Listen: []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
+		Log:    Log{Level: slog.LevelInfo},
+		Policy: &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		want time.Duration
+		ok   bool
+	}{
+		{"300", 5 * time.Minute, true},
+		{"30s", 30 * time.Second, true},
+		{"5m", 5 * time.Minute, true},
+		{"1h", time.Hour, true},
+		{"2d", 48 * time.Hour, true},
+		{"0", 0, true},
+		{"007m", 7 * time.Minute, true},
+		{"106752d", 1<<63 - 1, true}, // more than fits, so beyond any range
+		{"99999999999999999999", 1<<63 - 1, true},
+		{"", 0, false},
+		{"m", 0, false},
+		{"-5m", 0, false},
+		{"+5m", 0, false},
+		{"5 m", 0, false},
+		{"5M", 0, false},
+		{"1.5h", 0, false},
+		{"1h30m", 0, false},
+		{"1w", 0, false},
+		{"500ms", 0, false},
+		{"1_000", 0, false},
+		{"٣m", 0, false},
+	} {
+		if got, ok := parseDuration(row.text); got != row.want || ok != row.ok {
+			t.Errorf("parseDuration(%q) = %v, %v; want %v, %v", row.text, got, ok, row.want, row.ok)
+		}
+	}
+}
+
+// everything.yaml spells every key in every way; this is what it means.
+func TestEverything(t *testing.T) {
+	c, err := Load("testdata/good/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("sockets", func(t *testing.T) {
+		same(t, c.Listen, []milter.Listen{
+			{Network: "tcp", Address: "127.0.0.1:9900"},
+			{Network: "tcp", Address: "localhost:9901"},
+			{Network: "tcp", Address: "[::1]:9900"},
+			{Network: "unix", Address: "/run/audit-milter/milter.sock"},
+			{Network: "unix", Address: absolute(t, "testdata/good/relative.sock"), Mode: fs.FileMode(0o600), Group: "postfix"},
+			{Network: "tcp", Address: "[::]:9902", Allow: []netip.Prefix{
+				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("198.51.100.7/32")}},
+		})
+	})
+	t.Run("top", func(t *testing.T) {
+		p := c.Policy
+		same(t, c.Log, Log{Level: slog.LevelDebug, JSON: true})
+		host, err := os.Hostname()
+		if err != nil || p.Node != host {
+			t.Errorf("the node is %q; the host is %q, %v", p.Node, host, err)
+		}
+		same(t, []any{p.Shadow, p.OnError, p.LogRepeats, p.MaxDelayed}, []any{true, policy.Tempfail, true, 0})
+	})
+	t.Run("series", func(t *testing.T) {
+		same(t, definitions(c), []series.Definition{
+			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6},
+			{Name: "connections4", Type: series.CIDR, Interval: 31 * 24 * time.Hour, Windows: 1},
+			{Name: "connections6", Type: series.CIDR6, Interval: time.Second, Windows: 1024},
+			{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 6},
+			{Name: "bytes", Type: series.String, Interval: time.Hour, Windows: 24},
+			{Name: "spam", Type: series.String, Interval: 24 * time.Hour, Windows: 2},
+		})
+	})
+	t.Run("adds", func(t *testing.T) {
+		same(t, adds(c), []string{
+			`connections at connect: key , when <nil>, amount +1, leaky false`,
+			`connections4 at connect: key , when <nil>, amount +1, leaky false`,
+			`connections6 at connect: key server_address, when <nil>, amount +1, leaky false`,
+			`recipients at rcpt: key sasl_username, when <nil>, amount +1, leaky true`,
+			`recipients at accepted, abort: key sasl_username, when client_address not in trusted, amount -1, leaky false`,
+			`bytes at mail: key sasl_username|client_address, when <nil>, amount size, leaky false`,
+			`spam at eom: key client_address|header["X-Spam"], when <nil>, amount +1, leaky false`,
+		})
+	})
+	t.Run("rules", func(t *testing.T) { same(t, rules(c), everyRule) })
+	t.Run("conditions", func(t *testing.T) { same(t, conditions(c), everyCondition) })
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var everyRule = []string{
+	`trusted at connect: when client_address in trusted, then accept, reply <nil>, headers [], delay 0s, shadow false, shared false`,
+	`connection-flood at connect, mail: when <nil>, then tempfail, reply 450 4.7.1 Too many connections from {network}, try again in {retry_after}, headers [], delay 2s, shadow false, shared true`,
+	"quota at rcpt: when sasl_username != \"\"\nand sender not in bulk, then reject, reply 550 5.7.1 {count} recipients, {threshold} allowed, headers [], delay 0s, shadow true, shared false",
+	`mark at eom: when <nil>, then continue, reply <nil>, headers [{X-Audit {sender}} {X-Audit-Count {count} of {threshold}}], delay 0s, shadow false, shared false`,
+	`mark-more at eoh: when <nil>, then continue, reply <nil>, headers [{X-Audit-Spam {header["X-Spam"]}}], delay 8s, shadow false, shared false`,
+	`closing at helo: when helo_name == "localhost", then disconnect, reply <nil>, headers [], delay 0s, shadow false, shared false`,
+}
+
+var everyCondition = []policy.Condition{
+	{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true, Op: policy.Above, Threshold: 1000},
+	{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true, Op: policy.AtLeast, Threshold: 10},
+	{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true, Op: policy.Below, Threshold: -1},
+	{Series: "connections6", Key: policy.Key{{Attribute: policy.ServerAddress}}, Mask: series.Mask{IPv4: 32, IPv6: 48}, Masked: true, Op: policy.AtMost, Threshold: 10},
+	{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true, Op: policy.Above, Threshold: 10},
+	{Series: "recipients", To: 5, Mask: series.Host, Sliding: true, Op: policy.Above, Threshold: 200},
+	{Series: "recipients", Key: policy.Key{{Attribute: policy.SASLUsername}}, Mask: series.Host, Op: policy.Above, Threshold: 100},
+	{Series: "spam", Mask: series.Host, Op: policy.AtLeast, Threshold: 1},
+}
+
+// same compares value by value, so that a difference is easy to see.
+func same[T any](t *testing.T, got, want T) {
+	t.Helper()
+	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
+	if g.Kind() != reflect.Slice || g.Len() != w.Len() {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got\n%+v\nwant\n%+v", got, want)
+		}
+		return
+	}
+	for i := range g.Len() {
+		if a, b := g.Index(i).Interface(), w.Index(i).Interface(); !reflect.DeepEqual(a, b) {
+			t.Errorf("number %d: got\n%+v\nwant\n%+v", i, a, b)
+		}
+	}
+}
+
+func definitions(c *Config) (all []series.Definition) {
+	for _, s := range c.Policy.Series {
+		all = append(all, s.Definition)
+	}
+	return all
+}
+
+func adds(c *Config) (all []string) {
+	for _, s := range c.Policy.Series {
+		for _, a := range s.Adds {
+			all = append(all, fmt.Sprintf("%s at %v: key %s, when %s, amount %v, leaky %v", s.Name, a.At, a.Key, spelled(a.When), a.Amount, a.Leaky))
+		}
+	}
+	return all
+}
+
+func rules(c *Config) (all []string) {
+	for _, r := range c.Policy.Rules {
+		var headers []string
+		for _, h := range r.Headers {
+			headers = append(headers, fmt.Sprintf("{%s %s}", h.Name, h.Value))
+		}
+		all = append(all, fmt.Sprintf("%s at %v: when %s, then %v, reply %s, headers [%s], delay %v, shadow %v, shared %v",
+			r.Name, r.At, spelled(r.When), r.Then, spelled(r.Reply), strings.Join(headers, " "), r.Delay, r.Shadow, r.AllowSharedKey))
+	}
+	return all
+}
+
+func conditions(c *Config) (all []policy.Condition) {
+	for _, r := range c.Policy.Rules {
+		all = append(append(all, r.If...), r.Any...)
+	}
+	return all
+}
+
+// spelled is the text of a When or a Template that may be nil.
+func spelled[T any, P interface {
+	*T
+	fmt.Stringer
+}](p P) string {
+	if p == nil {
+		return "<nil>"
+	}
+	return p.String()
+}
+
+// A mistake inside a text is told at its place there, if the text is on one
+// line.
+func TestPositionInText(t *testing.T) {
+	for _, row := range []struct{ name, line, want string }{
+		{"plain", `reply: Wait {x}`, "5:17"},
+		{"behind wide characters", `when: helo_name == "wäit ☃" and x`, "5:37"},
+		{"single-quoted", `reply: 'Wait {x}'`, "5:18"},
+		{"single-quoted behind a quote", `reply: 'Don''t {x}'`, "5:20"},
+		{"double-quoted", `reply: "Wait {x}"`, "5:18"},
+		{"double-quoted behind escapes", `reply: "\"\x41\u0041\U00000041 {x}"`, "5:36"},
+		{"a header's value", `header: "X-Wait: {x}"`, "5:22"},
+		{"on several lines: where it begins", "reply: Wait\n      long {x}", "5:12"},
+		{"quoted on several lines", "reply: \"Wait\\\n      long {x}\"", "5:12"},
+		{"a block", "reply: |\n      Wait {x}", "5:12"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			text := "rules:\n  - name: n\n    at: mail\n    then: reject\n    " + row.line + "\n"
+			_, err := Parse("f", []byte(text))
+			if err == nil || !strings.HasPrefix(err.Error(), "f:"+row.want+": ") {
+				t.Errorf("got %v, want it at %s", err, row.want)
+			}
+		})
+	}
+}
