@@ -37,8 +37,13 @@ func NewList(kind ListKind) *List {
 	}
 }
 
-// Kind is what the list holds.
-func (l *List) Kind() ListKind { return l.kind }
+// String tells how many entries the list holds, and of what.
+func (l *List) String() string {
+	if l.kind == CIDRList {
+		return fmt.Sprintf("%d networks", len(l.networks))
+	}
+	return fmt.Sprintf("%d texts", len(l.exact)+len(l.domains)+len(l.below))
+}
 
 // Add puts an entry into the list: a network or an address, or a text, where
 // @example.com stands for that domain and .example.com for that domain and all

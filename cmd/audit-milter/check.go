@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -45,6 +47,9 @@ func describe(out io.Writer, conf *config.Config) {
 	}
 	fmt.Fprintf(w, "mode\t%s\n", mode(p))
 	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
+	for _, name := range slices.Sorted(maps.Keys(conf.Lists)) {
+		fmt.Fprintf(w, "list %s\t%s\n", name, conf.Lists[name])
+	}
 	w.Flush()
 	describeSeries(out, p)
 	describeRules(out, p)

@@ -52,6 +52,7 @@ type Config struct {
 	Path   string          // the file, as it was named
 	Listen []milter.Listen // at least one, all different
 	Log    Log
+	Lists  map[string]*policy.List // what `when` can ask; the policy has them already
 	Policy *policy.Policy
 }
 
@@ -103,18 +104,19 @@ type decoder struct {
 	*document
 	read   func(path string) ([]byte, error) // reads a list's file
 	config *Config
-	policy *policy.Policy // config's
-	lists  map[string]*policy.List
+	policy *policy.Policy          // config's
+	lists  map[string]*policy.List // config's
 }
 
 func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *decoder {
 	p := &policy.Policy{OnError: policy.Accept, MaxDelayed: 20}
+	lists := make(map[string]*policy.List)
 	return &decoder{
 		document: newDocument(name, data),
 		read:     read,
-		config:   &Config{Path: name, Policy: p},
+		config:   &Config{Path: name, Policy: p, Lists: lists},
 		policy:   p,
-		lists:    make(map[string]*policy.List),
+		lists:    lists,
 	}
 }
 

@@ -26,6 +26,7 @@ func TestDefaults(t *testing.T) {
 		Path:   "audit.yaml",
 		Listen: []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
 		Log:    Log{Level: slog.LevelInfo},
+		Lists:  map[string]*policy.List{},
 		Policy: &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
 	}
 	if !reflect.DeepEqual(c, want) {
