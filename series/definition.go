@@ -55,6 +55,21 @@ type Definition struct {
 	Windows  int           // 1 to MaxWindows
 }
 
+func (d Definition) check() error {
+	if err := CheckName(d.Name); err != nil {
+		return err
+	}
+	switch {
+	case int(d.Type) >= len(typeNames):
+		return fmt.Errorf("type %d: must be one of %s", d.Type, strings.Join(typeNames[:], ", "))
+	case d.Interval < MinInterval || d.Interval > MaxInterval || d.Interval%time.Second != 0:
+		return fmt.Errorf("interval %v: must be whole seconds, 1s to 31d", d.Interval)
+	case d.Windows < 1 || d.Windows > MaxWindows:
+		return fmt.Errorf("windows %d: must be 1 to %d", d.Windows, MaxWindows)
+	}
+	return nil
+}
+
 // CheckName says what is wrong with a series' name, if anything.
 func CheckName(name string) error {
 	switch {
@@ -106,13 +121,17 @@ var Host = Mask{32, 128}
 
 // Of is the block of addr under the mask.
 func (m Mask) Of(addr netip.Addr) netip.Prefix {
-	bits := int(m.IPv6)
-	if addr.Is4() {
-		bits = int(m.IPv4)
-	}
-	p, err := addr.Prefix(bits)
+	p, err := addr.Prefix(int(m.bits(addr)))
 	if err != nil {
 		panic(err) // a mask beyond the family's length is refused where masks are read
 	}
 	return p
+}
+
+// bits is how many leading bits of addr make the block.
+func (m Mask) bits(addr netip.Addr) uint8 {
+	if addr.Is4() {
+		return m.IPv4
+	}
+	return m.IPv6
 }

@@ -27,6 +27,7 @@ package config
 import (
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
@@ -74,9 +75,11 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Policy.Node, err = os.Hostname(); err != nil {
+	host, err := os.Hostname()
+	if err != nil {
 		return nil, Errors{{File: path, Msg: "cannot learn the name of this host: " + reason(err)}}
 	}
+	c.Policy.Node = strings.ToLower(host) // as all text attributes are
 	return c, nil
 }
 

@@ -89,7 +89,7 @@ func TestEverything(t *testing.T) {
 		p := c.Policy
 		same(t, c.Log, Log{Level: slog.LevelDebug, JSON: true})
 		host, err := os.Hostname()
-		if err != nil || p.Node != host {
+		if err != nil || p.Node != strings.ToLower(host) {
 			t.Errorf("the node is %q; the host is %q, %v", p.Node, host, err)
 		}
 		same(t, []any{p.Shadow, p.OnError, p.LogRepeats, p.MaxDelayed}, []any{true, policy.Tempfail, true, 0})
