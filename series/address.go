@@ -1,0 +1,45 @@
+package series
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+)
+
+// address is an IP address as a row of bits, the first one highest. IPv4 takes
+// the first 32; the rest is zero.
+type address struct{ hi, lo uint64 }
+
+func addressOf(a netip.Addr) address {
+	if a.Is4() {
+		b := a.As4()
+		return address{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
+	}
+	b := a.As16()
+	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// bit is 0 or 1; i is 0 to 127.
+func (a address) bit(i uint8) uint64 {
+	if i < 64 {
+		return a.hi >> (63 - i) & 1
+	}
+	return a.lo >> (127 - i) & 1
+}
+
+// slot is the number that the slotBits bits from i on make; i is a multiple of
+// them.
+func (a address) slot(i uint8) uint64 {
+	if i < 64 {
+		return a.hi >> (64 - slotBits - i) % slots
+	}
+	return a.lo >> (128 - slotBits - i) % slots
+}
+
+// shared is how many leading bits are the same in both, 128 if all are.
+func (a address) shared(b address) uint8 {
+	if x := a.hi ^ b.hi; x != 0 {
+		return uint8(bits.LeadingZeros64(x))
+	}
+	return uint8(64 + bits.LeadingZeros64(a.lo^b.lo))
+}

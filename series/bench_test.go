@@ -1,0 +1,227 @@
+package series
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The yardstick of every benchmark here is BenchmarkMap: one increment of a
+// bare Go map with the same keys, drawn in the same way.
+
+const benchKeys = 1 << 20
+
+var benchTime = time.Unix(1_700_000_000, 0)
+
+// kinds are the keys to measure with: so many different ones of a type.
+var kinds = []struct {
+	name string
+	typ  Type
+	key  func(i int) Key
+}{
+	{"ipv4", CIDR, func(i int) Key {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], mix(i))
+		return AddrKey(netip.AddrFrom4(b))
+	}},
+	{"ipv6", CIDR6, func(i int) Key { // one host in each of as many /64s
+		b := [16]byte{0x20, 0x01, 15: 1}
+		binary.BigEndian.PutUint32(b[2:], mix(i))
+		return AddrKey(netip.AddrFrom16(b))
+	}},
+	{"string", String, func(i int) Key {
+		return TextKey("user" + strconv.Itoa(int(mix(i))) + "@example.com")
+	}},
+}
+
+// mix spreads numbers over 32 bits, a different one for each.
+func mix(n int) uint32 {
+	i := uint32(n)
+	i = (i ^ i>>16) * 0x45d9f3b
+	i = (i ^ i>>16) * 0x45d9f3b
+	return i ^ i>>16
+}
+
+// draws are ways to choose the next key.
+var draws = []struct {
+	name string
+	make func(seed uint64) func() uint64
+}{
+	{"uniform", func(seed uint64) func() uint64 {
+		r := rand.New(rand.NewPCG(seed, 1))
+		return func() uint64 { return r.Uint64N(benchKeys) }
+	}},
+	{"zipf", func(seed uint64) func() uint64 {
+		return rand.NewZipf(rand.New(rand.NewPCG(seed, 1)), 1.1, 1, benchKeys-1).Uint64
+	}},
+}
+
+// sample is a long row of keys drawn beforehand, so that drawing costs nothing.
+func sample(keys []Key, draw func() uint64) []Key {
+	row := make([]Key, 1<<21)
+	for i := range row {
+		row[i] = keys[draw()]
+	}
+	return row
+}
+
+func benchmarkKeys(kind int) []Key {
+	keys := make([]Key, benchKeys)
+	for i := range keys {
+		keys[i] = kinds[kind].key(i)
+	}
+	return keys
+}
+
+func filled(b *testing.B, typ Type, windows int, keys []Key) *Series {
+	s, err := Define(Definition{Name: "bench", Type: typ, Interval: time.Minute, Windows: windows})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, k := range keys {
+		s.Add(k, 1, benchTime)
+	}
+	return s
+}
+
+func BenchmarkMap(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) { increment(b, kind.typ, keys, row) })
+		}
+	}
+}
+
+func increment(b *testing.B, typ Type, keys, row []Key) {
+	switch typ {
+	case CIDR:
+		incrementMap(b, keys, row, func(k Key) [4]byte { return k.addr.As4() })
+	case CIDR6:
+		incrementMap(b, keys, row, func(k Key) [16]byte { return k.addr.As16() })
+	default:
+		incrementMap(b, keys, row, func(k Key) string { return k.text })
+	}
+}
+
+func incrementMap[K comparable](b *testing.B, keys, row []Key, convert func(Key) K) {
+	m := map[K]int64{}
+	for _, k := range keys {
+		m[convert(k)]++
+	}
+	converted := make([]K, len(row))
+	for i, k := range row {
+		converted[i] = convert(k)
+	}
+	i := 0
+	for b.Loop() {
+		m[converted[i%len(converted)]]++
+		i++
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		s := filled(b, kind.typ, 6, keys)
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					s.Add(row[i%len(row)], 1, benchTime)
+					i++
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkAddNew adds keys that have never been seen.
+func BenchmarkAddNew(b *testing.B) {
+	for _, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			b.ReportAllocs()
+			s := filled(b, kind.typ, 6, nil)
+			for i := range b.N {
+				s.Add(kind.key(i), 1, benchTime)
+			}
+		})
+	}
+}
+
+// BenchmarkAddParallel is to be run with -cpu 1,2: what a second goroutine
+// brings.
+func BenchmarkAddParallel(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		s := filled(b, kind.typ, 6, keys)
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) {
+				var starts atomic.Uint64
+				b.RunParallel(func(pb *testing.PB) {
+					i := int(starts.Add(1)) * len(row) / 7
+					for pb.Next() {
+						s.Add(row[i%len(row)], 1, benchTime.Add(time.Duration(i)))
+						i++
+					}
+				})
+			})
+		}
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	masks := map[Type][]uint8{CIDR: {32, 24, 20, 8, 0}, CIDR6: {128, 64, 48, 32, 0}, String: {0}}
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		row := sample(keys, draws[0].make(1))
+		for _, windows := range []int{1, 6, 60} {
+			s := filled(b, kind.typ, max(windows, 6), keys)
+			for _, bits := range masks[kind.typ] {
+				b.Run(fmt.Sprintf("%s/%d/windows=%d", kind.name, bits, windows), func(b *testing.B) {
+					b.ReportAllocs()
+					i := 0
+					for b.Loop() {
+						s.Count(row[i%len(row)], Mask{bits, bits}, 0, windows-1, benchTime)
+						i++
+					}
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkMemory reports the heap after a collection, per live key; of a
+// string without the 16 bytes or so of its text.
+func BenchmarkMemory(b *testing.B) {
+	for i, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			keys := benchmarkKeys(i)
+			for b.Loop() {
+				before := heap()
+				s := filled(b, kind.typ, 6, keys)
+				b.ReportMetric(float64(heap()-before)/float64(s.Len()), "B/key")
+				runtime.KeepAlive(s)
+			}
+			runtime.KeepAlive(keys)
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

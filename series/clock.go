@@ -1,0 +1,114 @@
+package series
+
+import (
+	"math"
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// clock turns readings of the wall clock into numbers of windows. A step
+// forward is time that passed; a step back of less than one interval holds the
+// clock at the newest time seen; a larger one begins a new timeline, on which
+// the newest window is the current one. So a window's number never goes back.
+type clock struct {
+	interval int64 // nanoseconds
+	line     atomic.Pointer[timeline]
+}
+
+// timeline is how times and numbers of windows belong together between two
+// steps back.
+type timeline struct {
+	offset int64        // added to floor(time / interval), so that numbers go on over a step back
+	newest atomic.Int64 // the newest time seen, in nanoseconds since 1970, or retired
+}
+
+const (
+	never   = math.MinInt64 // newest, before the first reading
+	retired = math.MaxInt64 // newest, once a step back is about to replace the timeline
+)
+
+func newClock(interval time.Duration) *clock {
+	c := &clock{interval: int64(interval)}
+	c.begin(0, never)
+	return c
+}
+
+// read is the window at now, by the timeline's number, and how much of it has
+// passed.
+func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
+	line, t := c.advance(now.UnixNano())
+	w = floorDiv(t, c.interval)
+	return w + line.offset, time.Duration(t - w*c.interval)
+}
+
+// current is the newest window read so far; lower than any before the first.
+func (c *clock) current() int64 {
+	for {
+		line := c.line.Load()
+		if t := line.newest.Load(); t != retired {
+			return floorDiv(t, c.interval) + line.offset
+		}
+	}
+}
+
+// advance is the time that now counts as, and the timeline that it is on. A
+// timeline is retired before its successor stands, and read only if it is not
+// retired: so two readers can disagree about the time, but never about which
+// window has which number.
+func (c *clock) advance(now int64) (*timeline, int64) {
+	for {
+		line := c.line.Load()
+		switch t := line.newest.Load(); judge(t, now, c.interval) {
+		case passed:
+			if t == now || line.newest.CompareAndSwap(t, now) {
+				return line, now
+			}
+		case held:
+			return line, t
+		case steppedBack:
+			if line.newest.CompareAndSwap(t, retired) {
+				c.begin(line.offset+floorDiv(t, c.interval)-floorDiv(now, c.interval), now)
+			}
+		case replaced: // its successor is one store away
+			runtime.Gosched()
+		}
+	}
+}
+
+func (c *clock) begin(offset, newest int64) {
+	line := &timeline{offset: offset}
+	line.newest.Store(newest)
+	c.line.Store(line)
+}
+
+// reading is what a time means beside the newest one seen.
+type reading uint8
+
+const (
+	passed      reading = iota // as late or later
+	held                       // earlier by less than an interval
+	steppedBack                // earlier by an interval or more
+	replaced                   // the timeline has ended
+)
+
+func judge(newest, now, interval int64) reading {
+	switch {
+	case newest == retired:
+		return replaced
+	case now >= newest:
+		return passed
+	case newest-now < interval:
+		return held
+	}
+	return steppedBack
+}
+
+// floorDiv rounds down, also before 1970, where Go's division rounds up.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}

@@ -1,0 +1,55 @@
+// Package series counts keys in rolling windows: audit series. Any number of
+// sessions add to a [Series] and count in it at the same time, in memory.
+//
+// It is not for judging what a count means, and knows nothing of SMTP, YAML,
+// disks or networks. It never reads a clock: the time comes with every call.
+//
+// # Windows
+//
+// A window is one interval long and begins at a multiple of the interval since
+// 1970-01-01 00:00 UTC. Window 0 is the one that the present lies in, 1 the one
+// before it, up to the number of windows less one. The very moment at which a
+// window ends belongs to the next one: with an interval of 5 minutes, what is
+// added at 10:04:59.999 and at 10:05:00 is in two windows. At 10:05:00 every
+// window has moved up by one number and the oldest has gone. A series therefore
+// covers between windows-1 and windows intervals of the past, by how much of
+// window 0 has passed ([Series.Elapsed]).
+//
+// # Steps of the clock
+//
+// A step forward is time that passed: windows expire. A step back by less than
+// one interval holds the newest window until the clock has caught up. A larger
+// one keeps all windows in their order, and makes the newest the one that the
+// clock now shows: nothing is lost and nothing stands still. (That one window
+// is longer or shorter than the others.) Since the same time can come twice,
+// windows have numbers of their own ([Window]), which never go back.
+//
+// # Addresses
+//
+// One counter answers for an address, and with it for every block that the
+// address is in: the mask is chosen when the count is asked for, and any mask
+// costs one descent of a tree (one in each part of the series for blocks larger
+// than an IPv4 /16 or an IPv6 /32), however many addresses the block holds.
+// IPv4-mapped IPv6 addresses are IPv4 addresses.
+//
+// # Limits
+//
+// Counts are 64 bits wide, stop at ±(2⁶³-1), and may be negative. A count or the
+// sum of a block that was cut at the limit ([Series.Saturated]) is not exact
+// until the window has gone.
+//
+// # Memory
+//
+// A key takes 8 bytes for each window, and besides them about 45 bytes for an
+// address, its share in the blocks above included, or 50 for a text, and the
+// text: with 6 windows 95 bytes for an IPv4 or IPv6 address, as measured with a
+// million of them at random. A key leaves when all its windows have expired:
+// each add looks at a few others, so no call ever waits for a clean-up, and as
+// many keys again can be waiting for it. Memory is used again for other keys
+// and not given back.
+//
+// So what bounds the memory is how many different keys are seen within interval
+// × windows, times windows; nothing else does. Who can choose keys at will, as
+// a client with an IPv6 network or with sender addresses of its own can, chooses
+// how much memory a series takes.
+package series

@@ -1,0 +1,111 @@
+package series
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// A session that has read the clock just before a window ended can come to a
+// ring after one that has read it later.
+func TestRing(t *testing.T) {
+	type add struct{ window, n int64 }
+	const windows = 3
+	tests := []struct {
+		name           string
+		adds           []add
+		newest, oldest int64 // of the count
+		want           []int64
+	}{
+		{"an empty ring", nil, 10, 8, []int64{0, 0, 0}},
+		{"one window", []add{{10, 1}}, 10, 8, []int64{1, 0, 0}},
+		{"all windows", []add{{8, 1}, {9, 2}, {10, 4}}, 10, 8, []int64{4, 2, 1}},
+		{"some of them", []add{{8, 1}, {9, 2}, {10, 4}}, 9, 8, []int64{2, 1}},
+		{"the oldest is overwritten", []add{{8, 1}, {9, 2}, {10, 4}, {11, 8}}, 11, 9, []int64{8, 4, 2}},
+		{"windows without adds are empty", []add{{8, 1}, {10, 4}}, 10, 8, []int64{4, 0, 1}},
+		{"after a long time all are", []add{{8, 1}, {9, 2}, {10, 4}, {100, 8}}, 100, 98, []int64{8, 0, 0}},
+		{"a late add goes to its own window", []add{{10, 1}, {9, 2}, {8, 4}}, 10, 8, []int64{1, 2, 4}},
+		{"a late add to a window that has gone", []add{{10, 1}, {7, 2}, {4, 4}}, 10, 8, []int64{1, 0, 0}},
+		{"counted later, the old windows are out of range", []add{{8, 1}, {9, 2}}, 11, 9, []int64{0, 0, 2}},
+		{"counted much later", []add{{8, 1}, {9, 2}}, 50, 48, []int64{0, 0, 0}},
+		{"counted by a session that is behind", []add{{8, 1}, {9, 2}, {10, 4}}, 9, 7, []int64{2, 1, 0}},
+		{"counted by one that is far behind", []add{{8, 1}, {9, 2}, {10, 4}}, 7, 5, []int64{0, 0, 0}},
+		{"below zero", []add{{-4, 1}, {-2, 2}, {-1, 4}, {0, 8}}, 0, -2, []int64{8, 4, 2}},
+	}
+	for _, test := range tests {
+		rings := newRings(windows)
+		r := rings.at(rings.take(8))
+		if len(test.adds) > 0 {
+			r[0] = test.adds[0].window
+		}
+		for _, a := range test.adds {
+			r.add(momentOf(a.window, windows), a.n)
+		}
+		var sum int64
+		for _, n := range test.want {
+			sum += n
+		}
+		s := span{momentOf(test.newest, windows), test.oldest}
+		got := make([]int64, len(test.want))
+		if r.tally(got, s); !slices.Equal(got, test.want) || r.sum(s) != sum {
+			t.Errorf("%s: windows %d, sum %d; want %d, %d", test.name, got, r.sum(s), test.want, sum)
+		}
+	}
+}
+
+func TestMergingRings(t *testing.T) {
+	const windows = 3
+	all := span{momentOf(10, windows), 8}
+	tests := []struct {
+		name         string
+		into, merged int64 // the newest windows: 1 in it, 10 in the one before, 100 in the oldest
+		want         []int64
+	}{
+		{"at the same window", 10, 10, []int64{2, 20, 200}},
+		{"an older one", 10, 9, []int64{1, 11, 110}},
+		{"a newer one", 9, 10, []int64{1, 11, 110}},
+		{"one that has nothing left", 10, 7, []int64{1, 10, 100}},
+		{"one that leaves nothing", 7, 10, []int64{1, 10, 100}},
+	}
+	for _, test := range tests {
+		rings := newRings(windows)
+		filled := func(newest int64) ring {
+			r := rings.at(rings.take(newest - 2))
+			for w, n := newest-2, int64(100); w <= newest; w, n = w+1, n/10 {
+				r.add(momentOf(w, windows), n)
+			}
+			return r
+		}
+		into, merged := filled(test.into), filled(test.merged)
+		into.merge(merged, 1)
+		got := make([]int64, windows)
+		if into.tally(got, all); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %d; want %d", test.name, got, test.want)
+		}
+		into.merge(merged, -1)
+		again := make([]int64, windows)
+		filled(test.into).tally(again, all)
+		got = make([]int64, windows)
+		if into.tally(got, all); test.into >= test.merged && !slices.Equal(got, again) {
+			t.Errorf("%s, and taken out: %d; want %d", test.name, got, again)
+		}
+	}
+}
+
+// A session that comes with an add for a window which has left the series while
+// it waited for the lock loses it; nothing else is touched.
+func TestAnAddThatCameTooLate(t *testing.T) {
+	for _, k := range []Key{key("192.0.2.1"), key("user")} {
+		typ := IP
+		if k.text != "" {
+			typ = String
+		}
+		s := define(t, typ, time.Minute, 2)
+		late := int64(s.Add(k, 1, at("10:00:00")))
+		s.Add(k, 2, at("10:02:00"))
+		s.add(k, 4, late, late)
+		if got := s.Counts(nil, k, Mask{}, at("10:02:00")); !slices.Equal(got, []int64{2, 0}) {
+			t.Errorf("%v: %d", k, got)
+		}
+	}
+}

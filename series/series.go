@@ -1,0 +1,184 @@
+package series
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Window is the number of a window on the series' own line of windows, which
+// goes on counting over every step of the clock.
+type Window int64
+
+// Series counts keys in rolling windows. All its methods may be called by any
+// number of goroutines at a time; a count sees every add that has returned.
+//
+// The times given to it are readings of the clock, between the years 1678 and
+// 2262, and never guesses: a time to come counts as time that has passed.
+type Series struct {
+	def       Definition
+	clock     *clock
+	ipv4      *family // nil unless the type takes IPv4 addresses
+	ipv6      *family // nil unless the type takes IPv6 addresses
+	texts     *texts  // nil unless the type takes texts
+	saturated atomic.Uint64
+}
+
+// Define checks the definition and makes an empty series of it.
+func Define(d Definition) (*Series, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	s := &Series{def: d, clock: newClock(d.Interval)}
+	if d.Type == CIDR || d.Type == IP {
+		s.ipv4 = newFamily(leadingIPv4, d.Windows)
+	}
+	if d.Type == CIDR6 || d.Type == IP {
+		s.ipv6 = newFamily(leadingIPv6, d.Windows)
+	}
+	if d.Type == String {
+		s.texts = newTexts(d.Windows)
+	}
+	return s, nil
+}
+
+// Definition is what the series was defined as.
+func (s *Series) Definition() Definition { return s.def }
+
+// Takes reports whether the series counts keys of this kind and family. An
+// absent key it never takes.
+func (s *Series) Takes(k Key) bool {
+	if k.addr.IsValid() {
+		return s.family(k.addr) != nil
+	}
+	return k.text != "" && s.texts != nil
+}
+
+// family is where addresses like this one are counted; nil if they are not.
+func (s *Series) family(a netip.Addr) *family {
+	if a.Is4() {
+		return s.ipv4
+	}
+	return s.ipv6
+}
+
+// Add adjusts the count of k in the CURRENT window by n, which may be negative,
+// and returns that window. A key that the series does not take is ignored.
+func (s *Series) Add(k Key, n int64, now time.Time) Window {
+	w, _ := s.clock.read(now)
+	s.add(k, n, w, w)
+	return Window(w)
+}
+
+// AddTo adjusts the count of k in an EARLIER window, one that [Series.Add] has
+// returned. It reports false when that window has left the series, or when the
+// series does not take the key.
+func (s *Series) AddTo(k Key, n int64, w Window) bool {
+	current := s.clock.current()
+	if !s.Takes(k) || int64(w) < s.oldest(current) || int64(w) > current {
+		return false
+	}
+	s.add(k, n, int64(w), current)
+	return true
+}
+
+func (s *Series) add(k Key, n, window, current int64) {
+	if n == 0 || !s.Takes(k) {
+		return
+	}
+	var (
+		cut    bool
+		m      = momentOf(window, s.def.Windows)
+		oldest = s.oldest(current)
+	)
+	if k.addr.IsValid() {
+		cut = s.family(k.addr).add(addressOf(k.addr), m, n, oldest)
+	} else {
+		cut = s.texts.add(k.text, m, n, oldest)
+	}
+	if cut {
+		s.saturated.Add(1)
+	}
+}
+
+// oldest is the last window that the series still covers.
+func (s *Series) oldest(current int64) int64 { return current - int64(s.def.Windows-1) }
+
+// Count is the sum over the windows from..to, both ends included, where 0 is
+// the current one: of the block that k is in under the mask, or of the text k.
+// Windows that the series does not have count nothing, nor does a range that
+// ends before it begins.
+func (s *Series) Count(k Key, m Mask, from, to int, now time.Time) int64 {
+	current, _ := s.clock.read(now)
+	from, to = max(from, 0), min(to, s.def.Windows-1)
+	if from > to || !s.Takes(k) {
+		return 0
+	}
+	sp := s.span(current, from, to)
+	if k.addr.IsValid() {
+		return s.family(k.addr).count(addressOf(k.addr), m.bits(k.addr), sp)
+	}
+	return s.texts.count(k.text, sp)
+}
+
+func (s *Series) span(current int64, from, to int) span {
+	newest := momentOf(current-int64(from), s.def.Windows)
+	return span{newest, current - int64(to)}
+}
+
+// Counts is the count of every single window, the current one first, appended
+// to dst[:0].
+func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) []int64 {
+	current, _ := s.clock.read(now)
+	dst = dst[:0]
+	for range s.def.Windows {
+		dst = append(dst, 0)
+	}
+	if !s.Takes(k) {
+		return dst
+	}
+	sp := s.span(current, 0, s.def.Windows-1)
+	if k.addr.IsValid() {
+		s.family(k.addr).tally(dst, addressOf(k.addr), m.bits(k.addr), sp)
+	} else {
+		s.texts.tally(dst, k.text, sp)
+	}
+	return dst
+}
+
+// Elapsed is how much of the current window has passed: less than an interval.
+// While a step back of the clock holds the window, it does not grow.
+func (s *Series) Elapsed(now time.Time) time.Duration {
+	_, elapsed := s.clock.read(now)
+	return elapsed
+}
+
+// Remove takes the counter of k out of every window, and an address out of
+// every block. It reports false when there was none.
+func (s *Series) Remove(k Key) bool {
+	oldest := s.oldest(s.clock.current())
+	switch {
+	case !s.Takes(k):
+		return false
+	case k.addr.IsValid():
+		return s.family(k.addr).remove(addressOf(k.addr), oldest)
+	}
+	return s.texts.remove(k.text, oldest)
+}
+
+// Len is how many keys the series holds: those that counted within the time it
+// covers, and those whose windows have all expired until the hand has come by.
+func (s *Series) Len() (n int) {
+	for _, f := range []*family{s.ipv4, s.ipv6} {
+		if f != nil {
+			n += f.len()
+		}
+	}
+	if s.texts != nil {
+		n += s.texts.len()
+	}
+	return n
+}
+
+// Saturated is how many adds were cut at the limit of 64 bits.
+func (s *Series) Saturated() uint64 { return s.saturated.Load() }
