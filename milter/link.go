@@ -1,0 +1,181 @@
+package milter
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// How long the MTA is waited for. Between two frames that is the SMTP client's
+// time: Sendmail keeps idle clients for an hour, libmilter waits for 7210 s.
+// A deadline below those would be a "milter failure" for a live client. TCP
+// keepalive, which Go turns on, finds dead hosts sooner.
+const (
+	firstWait = 30 * time.Second
+	frameWait = 30 * time.Second
+	writeWait = 30 * time.Second
+	idleWait  = 2*time.Hour + 10*time.Minute
+	drainWait = 100 * time.Millisecond // for what is on its way when the server drains
+)
+
+var (
+	errDrained  = errors.New("the server drains")
+	errNoFirst  = errors.New("no negotiation came")
+	errUnended  = errors.New("a frame was begun and not ended")
+	errIdle     = errors.New("nothing came for hours")
+	errNoReader = errors.New("the answers are not read")
+)
+
+// waiting is what a link waits for.
+type waiting uint8
+
+const (
+	notArmed waiting = iota
+	forFirst
+	forFrameEnd
+	forNext
+	forLast
+)
+
+// waits are how long each is waited for, and what it means when that is over.
+var waits = [...]struct {
+	limit time.Duration
+	over  error
+}{
+	forFirst:    {firstWait, errNoFirst},
+	forFrameEnd: {frameWait, errUnended},
+	forNext:     {idleWait, errIdle},
+	forLast:     {drainWait, errDrained},
+}
+
+// link is a connection with its deadlines. Answers are collected and sent
+// before the next read that may block, so that those to frames which came
+// together go out together.
+type link struct {
+	conn    net.Conn
+	closing *atomic.Bool // the server drains
+	in      frameReader
+	out     []byte // answers not yet sent
+
+	known bool // the other end has negotiated
+	busy  bool // a message is in progress: a draining server lets it finish
+
+	armed waiting // what the read deadline in force is for
+	heard bool    // something came since it was set
+	woken bool    // a deadline has passed since the server began to drain
+}
+
+func newLink(conn net.Conn, closing *atomic.Bool) *link {
+	l := &link{conn: conn, closing: closing}
+	l.in.src = l
+	return l
+}
+
+// next reads the next frame.
+func (l *link) next() (frame, error) {
+	if l.armed == forFrameEnd {
+		l.armed = notArmed // each frame has a time of its own
+	}
+	return l.in.next()
+}
+
+// Read is for the frameReader.
+func (l *link) Read(p []byte) (int, error) {
+	if err := l.flush(); err != nil {
+		return 0, err
+	}
+	for {
+		l.arm()
+		n, err := l.conn.Read(p)
+		switch {
+		case n > 0:
+			l.heard = true
+			return n, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, err
+		}
+		if err := l.expired(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (l *link) waitsFor() waiting {
+	switch {
+	case l.in.begun():
+		return forFrameEnd
+	case l.closing.Load() && !l.busy:
+		return forLast
+	case !l.known:
+		return forFirst
+	}
+	return forNext
+}
+
+// arm sets the read deadline, unless the one in force is for the same: idle
+// links cost nothing per frame, see expired. It looks twice, so that a drain
+// which begins meanwhile is either seen here or its wake comes later.
+func (l *link) arm() {
+	for w := l.waitsFor(); l.armed != w; w = l.waitsFor() {
+		l.armed, l.heard = w, false
+		l.conn.SetReadDeadline(time.Now().Add(waits[w].limit))
+	}
+}
+
+// wake ends a blocked read. The server calls it once, from its own goroutine,
+// after closing has become true.
+func (l *link) wake() { l.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// expired says whether the passed deadline ends the link. The first one after
+// the drain's beginning may be its wake and does not. A link is idle when
+// nothing came since the deadline was set, so it ends after between one and
+// two times idleWait.
+func (l *link) expired() error {
+	was := l.armed
+	l.armed = notArmed
+	switch {
+	case l.closing.Load() && !l.woken:
+		l.woken = true
+		return nil
+	case was == forNext && l.heard:
+		return nil
+	}
+	return waits[was].over
+}
+
+// pause holds the answer in hand back for d. It ends early, without an error,
+// when the server drains or the MTA sends something; with one when the MTA has
+// gone.
+func (l *link) pause(d time.Duration) error {
+	if err := l.flush(); err != nil {
+		return err
+	}
+	l.armed = notArmed
+	l.conn.SetReadDeadline(time.Now().Add(d))
+	if l.in.buffered() > 0 || l.closing.Load() {
+		return nil
+	}
+	l.in.makeRoom(1)
+	n, err := l.conn.Read(l.in.buf)
+	l.in.end = n
+	if n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// flush sends the collected answers.
+func (l *link) flush() error {
+	if len(l.out) == 0 {
+		return nil
+	}
+	l.conn.SetWriteDeadline(time.Now().Add(writeWait))
+	_, err := l.conn.Write(l.out)
+	l.out = l.out[:0]
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errNoReader
+	}
+	return err
+}

@@ -1,0 +1,527 @@
+package milter_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+const client = `C "x·4\x10\x92192.0.2.7·"`
+
+// slowly delays what it refuses and counts what went out.
+const slowly = `
+max_delayed: 2
+series:
+  refused: {type: ip, interval: 1h, windows: 2, add: {at: refused}}
+  aborted: {type: ip, interval: 1h, windows: 2, add: {at: abort}}
+  gone:    {type: ip, interval: 1h, windows: 2, add: {at: end}}
+rules:
+  - {name: slow, at: mail, when: sender startsWith "slow", then: tempfail, reply: "450 4.7.1 slowly", delay: 5s}
+  - {name: tarpit, at: mail, when: sender startsWith "tar", delay: 8s}
+`
+
+func TestAnAnswerIsDelayed(t *testing.T) {
+	inPlace(t, slowly, func(p *place) {
+		m := p.mta()
+		m.write(client)
+		m.hears(``, `M "<slow@b>·"`)
+		if got := p.counts(); got != "" {
+			t.Errorf("before the answer is out, counted %s", got)
+		}
+		time.Sleep(5*time.Second - time.Nanosecond)
+		m.hears(``)
+		time.Sleep(time.Nanosecond)
+		m.hears(`y "450 4.7.1 slowly·"`)
+		if got := p.counts(); got != "refused 1" {
+			t.Errorf("counted %s", got)
+		}
+		m.hears(``, `M "<tar@b>·"`)
+		time.Sleep(8 * time.Second)
+		m.hears(`c`)
+	})
+}
+
+func TestADelayEndsWhenTheMTAGoes(t *testing.T) {
+	inPlace(t, slowly, func(p *place) {
+		m := p.mta()
+		m.write(client, `M "<slow@b>·"`)
+		m.hangUp()
+		if got, want := p.counts(), "aborted 1, gone 1"; got != want {
+			t.Errorf("counted %s, want %s: the refusal never went out", got, want)
+		}
+	})
+}
+
+func TestADelayEndsWhenTheMTASends(t *testing.T) {
+	inPlace(t, slowly, func(p *place) {
+		m := p.mta()
+		m.write(client)
+		m.hears(``, `M "<slow@b>·"`)
+		m.hears(`y "450 4.7.1 slowly·"`, `A`)
+	})
+}
+
+func TestADelayEndsWhenTheServerDrains(t *testing.T) {
+	inPlace(t, slowly, func(p *place) {
+		m := p.mta()
+		m.write(client)
+		m.hears(``, `M "<slow@b>·"`)
+		begin := time.Now()
+		p.close()
+		m.hears(`y "450 4.7.1 slowly·"`)
+		if d := time.Since(begin); d > time.Second || !m.closed() {
+			t.Errorf("drained after %v, closed: %v", d, m.closed())
+		}
+	})
+}
+
+func TestDelaysAreBounded(t *testing.T) {
+	inPlace(t, slowly, func(p *place) {
+		var mtas []*mta
+		for range 4 {
+			m := p.mta()
+			m.write(client, `M "<slow@b>·"`)
+			mtas = append(mtas, m)
+		}
+		for i, want := range []string{``, ``, `y "450 4.7.1 slowly·"`, `y "450 4.7.1 slowly·"`} {
+			if got := mtas[i].answers(); got != want {
+				t.Errorf("session %d was answered %q at once, want %q", i+1, got, want)
+			}
+		}
+		if n := p.seen.said("max_delayed answers are waiting"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		time.Sleep(5 * time.Second)
+		mtas[0].hears(`y "450 4.7.1 slowly·"`)
+		mtas[2].hears(``, `M "<slow@b>·"`) // there is room again
+	})
+}
+
+// failing has a rule whose `when` fails for every sender without a domain.
+const failing = `
+series:
+  mailed:   {type: ip, interval: 1h, windows: 2, add: {at: mail}}
+  accepted: {type: ip, interval: 1h, windows: 2, add: {at: accepted}}
+rules:
+  - {name: fails, at: [mail, eom], when: 'int(sender) > 0', then: reject, reply: "550 5.7.1 no"}
+`
+
+func TestWhatAFailingDaemonAnswers(t *testing.T) {
+	for _, row := range []struct{ onError, want string }{
+		{"accept", `c`},
+		{"tempfail", `y "451 4.3.0 temporary failure of the policy service·"`},
+	} {
+		inPlace(t, "on_error: "+row.onError+failing, func(p *place) {
+			m := p.mta()
+			m.write(client)
+			m.hears(row.want, `M "<a@b>·"`)
+			m.hears(row.want, `M "<a@b>·"`)
+			m.hears(`y "550 5.7.1 no·"`, `M "<7>·"`) // the next command is judged again
+			if n := p.seen.said("deciding failed; answering on_error"); n != 1 {
+				t.Errorf("said %d times in a minute", n)
+			}
+			time.Sleep(time.Minute)
+			m.hears(row.want, `M "<a@b>·"`)
+			if n := p.seen.said("deciding failed; answering on_error"); n != 2 {
+				t.Errorf("said %d times after a minute", n)
+			}
+		})
+	}
+}
+
+// fragile is a log that panics at one text, as a mistake in the code would.
+type fragile struct {
+	*observer
+	at string
+}
+
+func (f fragile) WithAttrs([]slog.Attr) slog.Handler { return f }
+func (f fragile) WithGroup(string) slog.Handler      { return f }
+
+func (f fragile) Handle(ctx context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Value.String() == f.at {
+			panic("a mistake")
+		}
+		return true
+	})
+	return f.observer.Handle(ctx, r)
+}
+
+func TestAPanicEndsOneSession(t *testing.T) {
+	const policyText = `
+series:
+  mailed: {type: string, interval: 1h, windows: 2, add: {at: mail, key: sender}}
+  ended:  {type: string, interval: 1h, windows: 2, add: {at: eom, key: sender}}
+  gone:   {type: ip, interval: 1h, windows: 2, add: {at: end}}
+rules:
+  - {name: r, at: mail, when: sender == "no@b", then: reject}
+`
+	for _, row := range []struct {
+		name, onError string
+		frame, want   string
+	}{
+		{"where an answer is due", "accept", `M "<panic@b>·"`, `c`},
+		{"where an answer is due, and failures are temporary", "tempfail", `M "<panic@b>·"`, `y "451 4.3.0 temporary failure of the policy service·"`},
+		{"at the end of a message", "accept", `E`, `c`},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			pol := parse(t, "on_error: "+row.onError+policyText)
+			p := &place{t: t, seen: newObserver(), pipes: newPipes()}
+			log := slog.New(fragile{p.seen, "panic@b"})
+			if row.frame == `E` {
+				log = slog.New(fragile{p.seen, "ended"})
+			}
+			engine, err := policy.NewEngine(pol, policy.Options{Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.server = &milter.Server{Engine: engine, OnError: pol.OnError, Log: log}
+			go p.server.Serve(p.pipes, nil)
+			other, m := p.mta(), p.mta()
+			other.write(client)
+			m.write(client, `M "<a@b>·"`)
+			m.answers()
+			m.hears(row.want, row.frame)
+			if !m.closed() {
+				t.Errorf("%s: the session goes on", row.name)
+			}
+			if p.seen.said("a session failed; it is closed") != 1 || p.seen.said("goroutine") != 1 {
+				t.Errorf("%s: the log has no stack: %v", row.name, *p.seen.messages)
+			}
+			other.hears(`c`, `M "<a@b>·"`)
+			other.hangUp()
+			if got := p.seen.keys("gone"); got != "192.0.2.7 2" {
+				t.Errorf("%s: sessions ended: %s", row.name, got)
+			}
+			p.close()
+		})
+	}
+}
+
+func TestMalformedInputEndsTheSessionAndNothingElse(t *testing.T) {
+	const negotiated = "O 6 0x1ff 0x1fffff"
+	for _, row := range []struct {
+		name   string
+		frames []string
+		raw    string
+		want   string // in the log
+	}{
+		{name: "a frame of no bytes", raw: "\x00\x00\x00\x00\x00", want: "a frame of 0 bytes"},
+		{name: "a frame larger than any", raw: "\x00\x01\x00\x01M", want: "a frame of 65537 bytes"},
+		{name: "HTTP", raw: "GET / HTTP/1.1\r\n\r\n", want: "a frame of 1195725856 bytes"},
+		{name: "TLS", raw: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc", want: "a frame of 369295618 bytes"},
+		{name: "a command before the negotiation", frames: []string{`H "c·"`}, want: `command 'H' before the negotiation`},
+		{name: "a short negotiation", raw: "\x00\x00\x00\x04O\x00\x00\x00", want: "a negotiation of"},
+		{name: "a CONNECT without NUL", frames: []string{negotiated, `C "abc"`}, want: "a CONNECT without an address family"},
+		{name: "a CONNECT without a family", frames: []string{negotiated, `C "abc·"`}, want: "a CONNECT without an address family"},
+		{name: "a CONNECT without a port", frames: []string{negotiated, `C "abc·4"`}, want: "a CONNECT without a port"},
+		{name: "a CONNECT by unix socket without a path", frames: []string{negotiated, `C "abc·L·"`}, want: "a CONNECT without a port"},
+		{name: "a CONNECT without an end", frames: []string{negotiated, `C "abc·4\x10\x92192.0.2.7"`}, want: "a CONNECT whose address does not end in NUL"},
+		{name: "macros of no command", frames: []string{negotiated, `D`}, want: "a macro frame without a command"},
+		{name: "macros without NUL", frames: []string{negotiated, `D "Mi"`}, want: "a macro frame that does not end in NUL"},
+		{name: "an empty MAIL", frames: []string{negotiated, `M`}, want: "a MAIL without an address"},
+		{name: "a MAIL without NUL", frames: []string{negotiated, `M "<a@b>"`}, want: "a MAIL without an address"},
+		{name: "an empty RCPT", frames: []string{negotiated, `R`}, want: "a RCPT without an address"},
+		{name: "a RCPT without NUL", frames: []string{negotiated, `R "<a@b>"`}, want: "a RCPT without an address"},
+		{name: "a HELO without NUL", frames: []string{negotiated, `H "c"`}, want: "a HELO that does not end in NUL"},
+		{name: "a header without a value", frames: []string{negotiated, `L "Subject·"`}, want: "a header field that does not end in NUL"},
+		{name: "an unknown command", frames: []string{negotiated, `Z "x·"`}, want: `unknown command 'Z'`},
+		{name: "a lower-case command", frames: []string{negotiated, `m "<a@b>·"`}, want: `unknown command 'm'`},
+	} {
+		inPlace(t, everything, func(p *place) {
+			m := p.dial()
+			m.writeRaw([]byte(row.raw))
+			m.write(row.frames...)
+			if !m.closed() {
+				t.Errorf("%s: the session goes on", row.name)
+			}
+			if p.seen.said("closing a connection: malformed input") != 1 || p.seen.said(row.want) != 1 {
+				t.Errorf("%s: logged %v, want %s", row.name, *p.seen.messages, row.want)
+			}
+			p.mta().hears(`c`, `H "c·"`)
+		})
+	}
+}
+
+func TestOddInputIsTaken(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		frames []string
+		want   string
+	}{
+		{"an unknown address family", []string{`C "abc·Z··x·"`, `H "c·"`}, `c`},
+		{"an address that is none", []string{`C "abc·4\x10\x92nonsense·"`, `H "c·"`}, `c`},
+		{"the end of the message with a last piece", []string{client, `M "<a@b>·"`, `E "body"`}, `c, c`},
+		{"a recipient, DATA and an end without MAIL", []string{client, `R "<u@c>·"`, `T`, `L "a·b·"`, `N`, `B "x"`, `E`}, `c, c, c, c, c`},
+		{"aborts of nothing", []string{`A`, `A`, client, `A`, `H "c·"`, `A`}, `c`},
+		{"a macro without a value", []string{`D "C{daemon_name}·"`, client, `H "c·"`}, `c`},
+		{"macros of an unknown command", []string{`D "Zi·x·"`, client, `H "c·"`}, `c`},
+		{"MAIL inside MAIL", []string{client, `M "<a@b>·"`, `M "<a@b>·"`}, `c, c`},
+		{"CONNECT again", []string{client, client, `H "c·"`}, `c`},
+		{"an empty HELO", []string{client, `H "·"`}, `c`},
+		{"a HELO of 64 KiB", []string{client, `H "` + strings.Repeat("x", 65534) + `·"`}, `c`},
+	} {
+		inPlace(t, everything, func(p *place) {
+			m := p.mta()
+			if m.hears(row.want, row.frames...); m.closed() {
+				t.Errorf("%s: closed; %v", row.name, *p.seen.messages)
+			}
+		})
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		first string // in raw bytes
+		after time.Duration
+		want  bool // closed
+	}{
+		{"nothing comes", "", 29 * time.Second, false},
+		{"nothing comes", "", 31 * time.Second, true},
+		{"half a negotiation comes", "\x00\x00", 31 * time.Second, true},
+		{"an MTA that has negotiated is idle", string(fromMTA(t, "O 6 0x1ff 0x1fffff")), 2*time.Hour + 9*time.Minute, false},
+		{"an MTA that has negotiated is gone", string(fromMTA(t, "O 6 0x1ff 0x1fffff")), 2*time.Hour + 11*time.Minute, true},
+		{"a frame is begun", string(fromMTA(t, "O 6 0x1ff 0x1fffff")) + "\x00\x00\x00\x05M", 31 * time.Second, true},
+		{"a body is begun", string(fromMTA(t, "O 6 0x1ff 0x1fffff")) + "\x00\x00\x00\x05B", 31 * time.Second, true},
+	} {
+		inPlace(t, everything, func(p *place) {
+			m := p.dial()
+			m.writeRaw([]byte(row.first))
+			time.Sleep(row.after)
+			if got := m.closed(); got != row.want {
+				t.Errorf("%s, after %v: closed %v, want %v", row.name, row.after, got, row.want)
+			}
+		})
+	}
+}
+
+func TestAnActiveSessionOutlivesTheIdleTime(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		m := p.mta()
+		for range 10 {
+			m.hears(`c`, `H "c·"`)
+			time.Sleep(2 * time.Hour)
+		}
+		if m.closed() {
+			t.Error("closed")
+		}
+	})
+}
+
+func TestATrickledFrameIsCutOff(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		m := p.mta()
+		for _, b := range fromMTA(t, `H "`+strings.Repeat("x", 100)+`·"`) {
+			m.conn.Write([]byte{b})
+			time.Sleep(time.Second)
+		}
+		if !m.closed() {
+			t.Error("a frame that takes more than 30 s is still read")
+		}
+	})
+}
+
+func TestAnswersThatNobodyReads(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		theirs, ours := net.Pipe() // a write blocks until it is read
+		p.pipes.conns <- ours
+		theirs.Write(fromMTA(t, "O 6 0x1ff 0x1fffff"))
+		time.Sleep(31 * time.Second)
+		if _, err := theirs.Write([]byte{0}); err == nil {
+			t.Error("the session still waits")
+		}
+		if p.seen.said("the answers are not read") != 1 {
+			t.Errorf("logged %v", *p.seen.messages)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		frames []string
+		closed bool
+	}{
+		{"a session that has not negotiated", nil, true},
+		{"a session between messages", []string{"O 6 0x1ff 0x1fffff", client, `H "c·"`}, true},
+		{"a session behind a message", []string{"O 6 0x1ff 0x1fffff", client, `M "<a@b>·"`, `E`}, true},
+		{"a session whose message was refused", []string{"O 6 0x1ff 0x1fffff", client, `M "<bad@mail>·"`}, true},
+		{"a session in a message", []string{"O 6 0x1ff 0x1fffff", client, `M "<a@b>·"`}, false},
+	} {
+		inPlace(t, everything, func(p *place) {
+			m := p.dial()
+			m.write(row.frames...)
+			go p.close()
+			time.Sleep(time.Second)
+			if got := m.closed(); got != row.closed {
+				t.Errorf("%s: closed %v, want %v", row.name, got, row.closed)
+			}
+		})
+	}
+}
+
+func TestADrainingServerLetsAMessageEnd(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		m := p.mta()
+		m.write(client, `M "<a@b>·"`)
+		m.answers()
+		go p.close()
+		time.Sleep(5 * time.Second)
+		m.hears(`c`, `R "<u@c>·"`)
+		m.hears(`c`, `E`)
+		time.Sleep(time.Second)
+		if !m.closed() {
+			t.Error("the session goes on behind its message")
+		}
+		if got := p.counts(); !strings.Contains(got, "accepted 1") || strings.Contains(got, "aborted") {
+			t.Errorf("counted %s", got)
+		}
+	})
+}
+
+func TestADrainingServerWaitsNoLongerThanItIsGiven(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		m := p.mta()
+		m.write(client, `M "<a@b>·"`)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := p.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if d := time.Since(begin); d != 10*time.Second || !m.closed() {
+			t.Errorf("after %v, closed: %v", d, m.closed())
+		}
+		if got := p.counts(); !strings.Contains(got, "aborted 1") || !strings.Contains(got, "gone 1") {
+			t.Errorf("counted %s", got)
+		}
+	})
+}
+
+func TestADrainingServerAnswersWhatItHasReceived(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		m := p.mta()
+		m.write(client)
+		go p.close()
+		m.hears(`c, c, c, c`, `H "c·"`, `M "<a@b>·"`, `R "<u@c>·"`, `E`)
+		time.Sleep(time.Second)
+		if !m.closed() {
+			t.Error("the session goes on")
+		}
+	})
+}
+
+func TestADrainedServerTakesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := open(t, everything)
+		p.close()
+		if err := p.server.Serve(newPipes(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// shortage fails to accept as often as it is told to, then is like pipes.
+type shortage struct {
+	*pipes
+	mu    sync.Mutex
+	times int
+}
+
+func (s *shortage) Accept() (net.Conn, error) {
+	s.mu.Lock()
+	s.times--
+	fails := s.times >= 0
+	s.mu.Unlock()
+	if fails {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return s.pipes.Accept()
+}
+
+func TestAShortageOfDescriptorsDoesNotEndTheListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &place{t: t, seen: newObserver(), pipes: newPipes()}
+		p.server = serverFor(t, parse(t, everything), p.seen)
+		go p.server.Serve(&shortage{pipes: p.pipes, times: 20}, nil)
+		time.Sleep(30 * time.Second)
+		p.mta().hears(`c`, `H "c·"`)
+		if n := p.seen.said("accepting a connection failed; trying again"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		p.close()
+	})
+}
+
+func TestServeEndsWhenSomebodyClosesItsListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, pipes := serverFor(t, parse(t, everything), newObserver()), newPipes()
+		pipes.Close()
+		if err := server.Serve(pipes, nil); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestAllow(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		allow string
+		want  bool
+	}{
+		{"from the network", "127.0.0.0/8", true},
+		{"from elsewhere", "192.0.2.0/24", false},
+	} {
+		ln, err := milter.Listen{Network: "tcp", Address: "127.0.0.1:0"}.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := newObserver()
+		server := serverFor(t, parse(t, everything), seen)
+		served := make(chan error)
+		go func() { served <- server.Serve(ln, []netip.Prefix{netip.MustParsePrefix(row.allow)}) }()
+		for range 3 {
+			conn, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Write(fromMTA(t, "O 6 0x1ff 0x1fffff"))
+			if _, err := readFrame(conn); (err == nil) != row.want {
+				t.Errorf("%s: answered %v, want %v", row.name, err == nil, row.want)
+			}
+			conn.Close()
+		}
+		server.Shutdown(t.Context())
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if n := seen.said("its address is not in allow"); (n == 0) != row.want || n > 1 {
+			t.Errorf("%s: said %d times", row.name, n)
+		}
+	}
+}
+
+func TestSessionIDsAreUnique(t *testing.T) {
+	inPlace(t, `series: {s: {type: string, interval: 1h, windows: 2, add: {at: connect, key: [session, node]}}}`, func(p *place) {
+		for range 3 {
+			p.mta().write(client, `K`, client)
+		}
+		p.counts()
+		if got := p.seen.keys("s"); strings.Count(got, "|mx1 1") != 6 {
+			t.Errorf("got %s", got)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package milter
+
+import (
+	"errors"
+	"runtime/debug"
+	"time"
+
+	wire "github.com/emersion/go-milter"
+
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// session is one MTA's connection: one SMTP client's dialogue, or several in
+// turn where an MTA uses the connection again. It belongs to one goroutine.
+type session struct {
+	server *Server
+	door   *door
+	link   *link
+	now    time.Time // when the frame in hand was read
+
+	engine *policy.Engine
+	wants  *demand
+	agreed offer // what was negotiated; version 0 before
+
+	begun  bool // a dialogue is in progress, whose end is still to be counted
+	ev     policy.Event
+	macros macroTable
+	msg    message
+
+	due  bool // the MTA waits for the answer to the frame in hand
+	mark int  // where in link.out the answer to the frame in hand begins
+}
+
+// begin makes room for a new client's dialogue. This is the one place where a
+// session takes its engine.
+func (s *session) begin() {
+	s.engine, s.wants = s.server.Engine, s.server.wants
+	s.ev = policy.Event{}
+	s.ev.Session, s.ev.Node = s.server.newSessionID(), s.server.Node
+	s.macros = macroTable{}
+	s.msg = message{received: make([]int, len(s.wants.uses.Replaced))}
+	s.begun = true
+}
+
+// end counts what the dialogue in progress still owes, once.
+func (s *session) end() {
+	if !s.begun {
+		return
+	}
+	s.begun = false
+	s.endMessageInHand()
+	s.engine.Count(&s.ev, policy.End, s.now)
+}
+
+// run serves the connection to its end. Whatever fails here fails for this
+// session alone.
+func (s *session) run() {
+	defer s.rescue()
+	err := s.serve()
+	s.now = s.server.Now()
+	s.end()
+	s.link.flush() // what came together with the end is answered too
+	s.part(err)
+}
+
+// rescue ends a session whose own code failed: with on_error's answer if one
+// is due, and with the outcomes that it owes as far as they can be counted.
+func (s *session) rescue() {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	s.server.Log.Error("a session failed; it is closed", "session", s.ev.Session, "panic", failure, "stack", string(debug.Stack()))
+	s.link.out = s.link.out[:min(s.mark, len(s.link.out))]
+	s.answerOnError()
+	s.link.flush()
+	defer func() { recover() }()
+	s.end()
+}
+
+// part logs why the session ended, where that is worth a word.
+func (s *session) part(err error) {
+	from := s.link.conn.RemoteAddr()
+	switch {
+	case errors.As(err, new(malformed)):
+		s.server.warn("closing a connection: malformed input", nil, "from", from, "session", s.ev.Session, "error", err)
+	case errors.Is(err, errNoFirst), errors.Is(err, errUnended), errors.Is(err, errNoReader):
+		s.server.warn("closing a connection", err, "from", from, "session", s.ev.Session)
+	default:
+		s.server.Log.Debug("session ended", "session", s.ev.Session, "error", err)
+	}
+}
+
+// serve reads frames and answers them until the MTA ends the session or an
+// error does.
+func (s *session) serve() error {
+	for {
+		f, err := s.link.next()
+		if err != nil {
+			return err
+		}
+		s.now = s.server.Now()
+		s.due, s.mark = s.agreed.awaits(f.code), len(s.link.out)
+		if f.code == wire.CodeQuit {
+			return nil
+		}
+		if err := s.take(f); err != nil {
+			return err
+		}
+		s.due = false
+	}
+}
+
+// take handles one frame.
+func (s *session) take(f frame) error {
+	if f.code == wire.CodeOptNeg {
+		return s.negotiate(f)
+	}
+	if s.agreed.version == 0 {
+		return malformedf("command %q before the negotiation", f.code)
+	}
+	command := commands[f.code]
+	if command == nil {
+		return malformedf("unknown command %q", f.code)
+	}
+	return command(s, f)
+}
+
+// negotiate begins a session, also where the MTA begins anew on the same
+// connection.
+func (s *session) negotiate(f frame) error {
+	offered, err := parseOffer(f.data)
+	if err != nil {
+		return err
+	}
+	s.end()
+	s.begin()
+	s.agreed = s.wants.answer(offered)
+	s.link.known = true
+	s.link.out = s.wants.append(s.link.out, s.agreed)
+	if lacking := s.wants.lacking(offered); lacking != "" {
+		s.door.lacking.Do(func() {
+			s.server.Log.Warn("the MTA lacks what the policy needs; doing without", "listen", s.door.addr, "lacking", lacking)
+		})
+	}
+	return nil
+}
