@@ -3,6 +3,7 @@ package milter_test
 import (
 	"bytes"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -26,6 +27,46 @@ func (l *loop) Read(p []byte) (int, error) {
 }
 
 func (l *loop) Write(p []byte) (int, error) { return io.Discard.Write(p) }
+
+// BenchmarkSendmailOverTCP is one judged command as Sendmail writes it: its
+// macros in one piece, itself in another that TCP holds back until the first is
+// acknowledged.
+func BenchmarkSendmailOverTCP(b *testing.B) {
+	engine, err := policy.NewEngine(parse(b, everything), policy.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := &milter.Server{Engine: engine}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go server.Serve(l, nil)
+	defer server.Shutdown(b.Context())
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).SetNoDelay(false); err != nil {
+		b.Fatal(err)
+	}
+	answer := make([]byte, 64<<10)
+	for _, piece := range []string{`O 6 0x1ff 0x1fffff`, `M "<a@example.com>·"`} {
+		conn.Write(fromMTA(b, piece))
+		if _, err := conn.Read(answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+	macros, rcpt := fromMTA(b, `D "R{rcpt_mailer}·local·"`), fromMTA(b, `R "<b@example.com>·"`)
+	for b.Loop() {
+		conn.Write(macros)
+		conn.Write(rcpt)
+		if _, err := conn.Read(answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
 
 // BenchmarkMessage is the whole of this room's work on one message with three
 // recipients, as Postfix sends it, without the operating system's.

@@ -56,6 +56,7 @@ var waits = [...]struct {
 type link struct {
 	conn    net.Conn
 	closing *atomic.Bool // the server drains
+	ack     acker
 	in      frameReader
 	out     []byte // answers not yet sent
 
@@ -68,7 +69,7 @@ type link struct {
 }
 
 func newLink(conn net.Conn, closing *atomic.Bool) *link {
-	l := &link{conn: conn, closing: closing}
+	l := &link{conn: conn, closing: closing, ack: newAcker(conn)}
 	l.in.src = l
 	return l
 }
@@ -83,6 +84,9 @@ func (l *link) next() (frame, error) {
 
 // Read is for the frameReader.
 func (l *link) Read(p []byte) (int, error) {
+	if len(l.out) == 0 {
+		l.ack.now() // no answer will carry it
+	}
 	if err := l.flush(); err != nil {
 		return 0, err
 	}

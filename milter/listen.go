@@ -213,10 +213,15 @@ func (l Listen) String() string {
 	return "inet:" + l.Address
 }
 
-// Postfix is the socket as main.cf spells it.
+// postfixQueue is Debian's queue_directory, Postfix's working directory, into
+// which Debian's master.cf chroots smtpd.
+const postfixQueue = "/var/spool/postfix/"
+
+// Postfix is the socket as main.cf spells it. One below the queue directory is
+// spelled relative to it, which is right with and without the chroot.
 func (l Listen) Postfix() string {
 	if l.Network == "unix" {
-		return l.String()
+		return "unix:" + strings.TrimPrefix(l.Address, postfixQueue)
 	}
 	host, port := l.reachable()
 	return "inet:" + net.JoinHostPort(host, port)

@@ -109,6 +109,7 @@ func TestTheSocketAsTheMTAsSpellIt(t *testing.T) {
 		{"inet:[2001:db8::7]:9900", "inet:[2001:db8::7]:9900", "inet6:9900@2001:db8::7"},
 		{"inet:localhost:9900", "inet:localhost:9900", "inet:9900@localhost"},
 		{"/run/m.sock", "unix:/run/m.sock", "unix:/run/m.sock"},
+		{"/var/spool/postfix/audit/m.sock", "unix:audit/m.sock", "unix:/var/spool/postfix/audit/m.sock"},
 	} {
 		l, err := milter.ParseAddress(row.spelt)
 		if err != nil {

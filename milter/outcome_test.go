@@ -105,9 +105,9 @@ func TestOutcomesAreTheSameOnBothMTAs(t *testing.T) {
 			"connected 1, data 1, gone 1, greeted 1, mailed 1, rcpts 1, refused 1",
 		},
 		{
-			"refused at DATA, and Postfix lets the client try again",
+			"refused at DATA, and the client tries again in the same transaction, as Postfix lets it",
 			postfixClient + ` | M "<bad@data>·" | R "<u@c>·" | T | R "<v@c>·" | T | A | A | Q`,
-			sendmailClient + ` | M "<bad@data>·" | R "<u@c>·" | T | A | M "<bad@data>·" | R "<v@c>·" | T | A | Q`,
+			"", // Sendmail ends the transaction
 			"connected 1, data 2, gone 1, greeted 1, mailed 1, rcpts 2, refused 2",
 		},
 		{
@@ -148,9 +148,8 @@ func TestOutcomesAreTheSameOnBothMTAs(t *testing.T) {
 		},
 	} {
 		for mtaName, frames := range map[string]string{"Postfix": row.postfix, "Sendmail": row.sendmail} {
-			want := row.want
-			if row.name == "refused at DATA, and Postfix lets the client try again" && mtaName == "Sendmail" {
-				want = strings.Replace(want, "mailed 1", "mailed 2", 1) // it must begin anew
+			if frames == "" {
+				continue
 			}
 			inPlace(t, everything, func(p *place) {
 				m := p.mta()
@@ -158,8 +157,8 @@ func TestOutcomesAreTheSameOnBothMTAs(t *testing.T) {
 					m.write(f)
 				}
 				m.hangUp()
-				if got := p.counts(); got != want {
-					t.Errorf("%s, %s:\ngot  %s\nwant %s", row.name, mtaName, got, want)
+				if got := p.counts(); got != row.want {
+					t.Errorf("%s, %s:\ngot  %s\nwant %s", row.name, mtaName, got, row.want)
 				}
 			})
 		}

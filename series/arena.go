@@ -1,11 +1,11 @@
 package series
 
 // Everything that a series holds in number lies in arenas: in chunks that never
-// move, addressed by 32-bit indexes from 1 on (0 is none), without pointers
-// that the garbage collector would have to follow, and used again when freed.
-// Growing costs one chunk and never a copy, so no add waits for it.
+// move, addressed by 32-bit indexes, and used again when freed. Growing costs
+// one chunk and never a copy, so no add waits for it, and except for texts the
+// garbage collector has nothing to follow.
 
-// indexes hands out indexes.
+// indexes hands out the numbers from 1 on; 0 is none.
 type indexes struct {
 	used uint32 // the highest index handed out so far
 	free []uint32

@@ -45,16 +45,6 @@ func (t *tree) within(parts []uint32, nd *node, a address, bits uint8) []uint32 
 	return parts
 }
 
-// within appends the rings of the block's addresses.
-func (l *leaf) within(parts []uint32, a address, bits uint8) []uint32 {
-	for i := range int(l.n) {
-		if a.shared(l.address(i)) >= bits {
-			parts = append(parts, l.rings[i])
-		}
-	}
-	return parts
-}
-
 // count is the sum of a block over the windows of s.
 func (t *tree) count(a address, bits uint8, s span) (sum int64) {
 	var buf [maxParts]uint32

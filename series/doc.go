@@ -29,7 +29,7 @@
 // One counter answers for an address, and with it for every block that the
 // address is in: the mask is chosen when the count is asked for, and any mask
 // costs one descent of a tree (one in each part of the series for blocks larger
-// than an IPv4 /16 or an IPv6 /32), however many addresses the block holds.
+// than an IPv4 /12 or an IPv6 /24), however many addresses the block holds.
 // IPv4-mapped IPv6 addresses are IPv4 addresses.
 //
 // # Limits

@@ -10,7 +10,6 @@ import (
 // seldom wait for each other. The leading bits of an address choose its tree; a
 // block that is larger than what they tell apart is in all of them.
 type family struct {
-	windows int
 	leading uint8 // how many bits choose the tree
 	trees   []lockedTree
 }
@@ -20,15 +19,16 @@ type lockedTree struct {
 	tree
 }
 
-// The bits that choose the tree: what one network operator is given, so that
-// every mask a rule is likely to have is answered by one tree.
+// The bits that choose the tree: few enough that one tree answers the masks that
+// rules have, and that the trees do not all hold the same large blocks; enough
+// that the networks which are in use spread.
 const (
 	leadingIPv4 = 12
-	leadingIPv6 = 32
+	leadingIPv6 = 24
 )
 
 func newFamily(leading uint8, windows int) *family {
-	f := &family{windows: windows, leading: leading, trees: make([]lockedTree, shards())}
+	f := &family{leading: leading, trees: make([]lockedTree, shards())}
 	for i := range f.trees {
 		f.trees[i].rings = newRings(windows)
 	}
@@ -36,8 +36,8 @@ func newFamily(leading uint8, windows int) *family {
 }
 
 // shards is how many parts with a lock of their own a family or the texts have:
-// a power of two, enough that two of the threads rarely meet, and few enough
-// that the sum over all of them is cheap.
+// enough that two threads rarely meet, and few enough that the sum over all of
+// them is cheap.
 func shards() int {
 	n := min(4*runtime.GOMAXPROCS(0), 64)
 	return 1 << bits.Len(uint(n-1))

@@ -352,7 +352,7 @@ func randomScript(seed uint64, length int) []byte {
 
 func FuzzSeries(f *testing.F) {
 	for seed := range uint64(8) {
-		f.Add(randomScript(seed, 300))
+		f.Add(randomScript(seed, 100<<(seed%5)))
 	}
 	f.Fuzz(play)
 }

@@ -102,18 +102,6 @@ func (t *tree) heir(nd *node, old link) link {
 	return none
 }
 
-// absorb takes in all addresses of another leaf, if there is room.
-func (l *leaf) absorb(other *leaf) bool {
-	if l.n+other.n > leafCap/2 {
-		return false
-	}
-	for i := range int(other.n) {
-		l.put(other.address(i), other.rings[i])
-	}
-	l.oldest = min(l.oldest, other.oldest)
-	return true
-}
-
 // join takes away a node that has a single kid, which takes its place.
 func (t *tree) join(above *link, nd *node) {
 	only := none

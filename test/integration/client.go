@@ -1,0 +1,127 @@
+package integration
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// client is an SMTP client that says what it is told to, right or wrong.
+type client struct {
+	conn    net.Conn
+	reader  *bufio.Reader
+	replies []string
+	waited  time.Duration // for the last reply
+	queued  string        // id under which the server took the last message
+}
+
+// dial connects from the address to the server's port of a service.
+func dial(m *mta, service string, from netip.Addr) (*client, error) {
+	port, ok := services[service]
+	if !ok {
+		return nil, fmt.Errorf("no service %q; there are smtp, submission and chain", service)
+	}
+	server := m.IPv4
+	if from.Is6() {
+		server = m.IPv6
+	}
+	dialer := net.Dialer{
+		LocalAddr: &net.TCPAddr{IP: from.AsSlice()},
+		Timeout:   patience,
+	}
+	conn, err := dialer.Dial("tcp", net.JoinHostPort(server, port))
+	if err != nil {
+		return nil, err
+	}
+	return &client{conn: conn, reader: bufio.NewReader(conn)}, nil
+}
+
+// services are the ports of both servers. submission has the milter on a unix
+// socket, chain has two.
+var services = map[string]string{"smtp": "25", "submission": "587", "chain": "26"}
+
+// send writes all lines at once, as a client does that pipelines.
+func (c *client) send(lines []string) error {
+	c.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := c.conn.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
+	return err
+}
+
+// reply reads one reply, all its lines.
+func (c *client) reply() (string, error) {
+	c.conn.SetReadDeadline(time.Now().Add(patience))
+	var reply strings.Builder
+	asked := time.Now()
+	defer func() { c.waited = time.Since(asked) }()
+	for {
+		line, err := c.reader.ReadString('\n')
+		if err != nil {
+			return reply.String(), err
+		}
+		line = strings.TrimRight(line, "\r\n")
+		reply.WriteString(line)
+		if len(line) < 4 || line[3] != '-' {
+			break
+		}
+		reply.WriteByte('\n')
+	}
+	c.replies = append(c.replies, reply.String())
+	if id, ok := queueID(reply.String()); ok {
+		c.queued = id
+	}
+	return reply.String(), nil
+}
+
+// queueID finds the id in "250 2.0.0 Ok: queued as ID" and in "250 2.0.0 ID
+// Message accepted for delivery".
+func queueID(reply string) (string, bool) {
+	words := strings.Fields(reply)
+	switch {
+	case strings.Contains(reply, "queued as"):
+		return words[len(words)-1], true
+	case strings.Contains(reply, "Message accepted for delivery"):
+		return words[2], true
+	}
+	return "", false
+}
+
+// closed waits for the server to close the connection.
+func (c *client) closed() error {
+	c.conn.SetReadDeadline(time.Now().Add(patience))
+	if line, err := c.reader.ReadString('\n'); err == nil {
+		return fmt.Errorf("the server is still there and said %q", strings.TrimSpace(line))
+	} else if e, ok := err.(net.Error); ok && e.Timeout() {
+		return fmt.Errorf("the server did not close the connection within %v", patience)
+	}
+	return nil
+}
+
+// starttls secures the connection. Whose certificate it is does not matter.
+func (c *client) starttls() error {
+	if err := c.send([]string{"STARTTLS"}); err != nil {
+		return err
+	}
+	if reply, err := c.reply(); err != nil || !strings.HasPrefix(reply, "220") {
+		return fmt.Errorf("STARTTLS was answered %q (%v)", reply, err)
+	}
+	secured := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+	if err := secured.Handshake(); err != nil {
+		return err
+	}
+	c.conn, c.reader = secured, bufio.NewReader(secured)
+	return nil
+}
+
+// auth logs in with the mechanism PLAIN.
+func (c *client) auth(user, password string) error {
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+	return c.send([]string{"AUTH PLAIN " + plain})
+}
+
+// drop disappears without a word.
+func (c *client) drop() error { return c.conn.Close() }

@@ -1,0 +1,42 @@
+package integration
+
+const (
+	postfixIPv4 = "192.0.2.1"
+	postfixIPv6 = "2001:db8:25::1"
+)
+
+// postfix is Debian's, with its smtpd under chroot as Debian has it.
+func postfix() *mta {
+	return &mta{
+		name: "postfix", IPv4: postfixIPv4, IPv6: postfixIPv6,
+		sockets: "/var/spool/postfix/audit-milter", group: "postfix",
+		serve:     []string{"/usr/sbin/postfix", "start-fg"},
+		configure: configurePostfix,
+		ready:     "daemon started",
+		pasted:    pastedIntoPostfix,
+		echo:      func(reply string) string { return reply },
+		held:      func(m *mta, id string) string { return m.path("var/spool/postfix/hold/" + id) },
+	}
+}
+
+// configurePostfix leaves Debian's master.cf as it is and adds two services.
+func configurePostfix(m *mta) error {
+	if err := m.write("etc/postfix/main.cf", "postfix-main.cf", m); err != nil {
+		return err
+	}
+	if err := m.write("etc/postfix/sasl/smtpd.conf", "sasl.conf", nil); err != nil {
+		return err
+	}
+	if err := m.write("tmp/master.cf", "postfix-master.cf", nil); err != nil {
+		return err
+	}
+	return m.run(`
+		cat /tmp/master.cf >>/etc/postfix/master.cf
+		/usr/lib/postfix/configure-instance.sh -
+		install -o postfix -g postfix -m 600 /etc/sasldb2 /var/spool/postfix/etc/sasldb2`)
+}
+
+// pastedIntoPostfix is the milter in main.cf.
+func pastedIntoPostfix(printed, _ string) string {
+	return lineWith(printed, "smtpd_milters = ")
+}

@@ -1,0 +1,194 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/textproto"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// statements are the words that a dialogue's lines begin with, beside > and
+// only.
+var statements map[string]func(arg string) (func(*play) error, error)
+
+func init() {
+	statements = map[string]func(string) (func(*play) error, error){
+		"client":    connects,
+		"with":      goesOn,
+		"<":         isTold,
+		"slow":      wasSlow,
+		"starttls":  plain((*client).starttls),
+		"auth":      authenticates,
+		"closed":    plain((*client).closed),
+		"drop":      plain((*client).drop),
+		"clock":     movesClock,
+		"milter":    changesMilter,
+		"delivered": isDelivered,
+		"held":      isHeld,
+		"discarded": isDiscarded,
+	}
+}
+
+// plain is a statement that takes no argument and concerns the client alone.
+func plain(do func(*client) error) func(string) (func(*play) error, error) {
+	return func(arg string) (func(*play) error, error) {
+		if arg != "" {
+			return nil, fmt.Errorf("nothing stands here but the word itself, not %q", arg)
+		}
+		return func(p *play) error { return do(p.client) }, nil
+	}
+}
+
+// connects: client ADDRESS [via SERVICE] [as NAME].
+func connects(arg string) (func(*play) error, error) {
+	words := strings.Fields(arg)
+	if len(words)%2 == 0 {
+		return nil, errors.New("write client ADDRESS [via SERVICE] [as NAME]")
+	}
+	from, err := netip.ParseAddr(words[0])
+	if err != nil {
+		return nil, err
+	}
+	service, name := "smtp", ""
+	for i := 1; i < len(words); i += 2 {
+		switch words[i] {
+		case "via":
+			service = words[i+1]
+		case "as":
+			name = words[i+1]
+		default:
+			return nil, fmt.Errorf("%q; write client ADDRESS [via SERVICE] [as NAME]", words[i])
+		}
+	}
+	return func(p *play) error { return p.connect(from, service, name) }, nil
+}
+
+// goesOn: with NAME.
+func goesOn(name string) (func(*play) error, error) {
+	return func(p *play) error {
+		c, ok := p.named[name]
+		if !ok {
+			return fmt.Errorf("no client is called %q", name)
+		}
+		p.client = c
+		return nil
+	}, nil
+}
+
+func sends(lines []line) (func(*play) error, error) {
+	var text []string
+	for _, l := range lines {
+		s, err := unquote(strings.TrimPrefix(strings.TrimPrefix(l.text, ">"), " "))
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, s)
+	}
+	return func(p *play) error { return p.client.send(text) }, nil
+}
+
+// isTold: < CODE [part of the text].
+func isTold(want string) (func(*play) error, error) {
+	code, text, _ := strings.Cut(want, " ")
+	if !regexp.MustCompile(`^\d{3}$`).MatchString(code) {
+		return nil, fmt.Errorf("%q does not begin with a reply code", want)
+	}
+	return func(p *play) error {
+		reply, err := p.client.reply()
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(reply, code) || !strings.Contains(p.mta.echo(reply), text) {
+			return fmt.Errorf("the server said %q", reply)
+		}
+		return nil
+	}, nil
+}
+
+// wasSlow: slow DURATION says that the last reply took at least that long.
+func wasSlow(arg string) (func(*play) error, error) {
+	d, err := time.ParseDuration(arg)
+	return func(p *play) error {
+		if p.client.waited < d {
+			return fmt.Errorf("the reply came after %v", p.client.waited)
+		}
+		return nil
+	}, err
+}
+
+// authenticates: auth USER PASSWORD.
+func authenticates(arg string) (func(*play) error, error) {
+	user, password, ok := strings.Cut(arg, " ")
+	if !ok {
+		return nil, errors.New("write auth USER PASSWORD")
+	}
+	return func(p *play) error { return p.client.auth(user, password) }, nil
+}
+
+func movesClock(how string) (func(*play) error, error) {
+	return func(p *play) error { return p.clock.move(how) }, nil
+}
+
+// changesMilter: milter drain, stop, kill or start.
+func changesMilter(how string) (func(*play) error, error) {
+	do, ok := map[string]func(*daemon) error{
+		"drain": (*daemon).drain,
+		"stop":  (*daemon).stop,
+		"kill":  (*daemon).kill,
+		"start": (*daemon).start,
+	}[how]
+	if !ok {
+		return nil, fmt.Errorf("%q; write milter drain, stop, kill or start", how)
+	}
+	return func(p *play) error { return do(p.milter) }, nil
+}
+
+// isDelivered: delivered [with NAME: VALUE | without NAME].
+func isDelivered(arg string) (func(*play) error, error) {
+	how, field, _ := strings.Cut(arg, " ")
+	name, value, found := strings.Cut(field, ": ")
+	name = textproto.CanonicalMIMEHeaderKey(name)
+	var want []string
+	switch {
+	case arg == "":
+		return func(p *play) error {
+			_, err := p.sink.await(p.client.queued)
+			return err
+		}, nil
+	case how == "with" && found:
+		want = []string{value}
+	case how != "without" || found:
+		return nil, errors.New("write delivered, delivered with NAME: VALUE, or delivered without NAME")
+	}
+	return func(p *play) error {
+		d, err := p.sink.await(p.client.queued)
+		if err == nil && !slices.Equal(d.header[name], want) {
+			err = fmt.Errorf("the message's %s is %q", name, d.header[name])
+		}
+		return err
+	}, nil
+}
+
+// isHeld: the message lies in quarantine.
+func isHeld(string) (func(*play) error, error) {
+	return func(p *play) error {
+		_, err := os.Stat(p.mta.held(p.mta, p.client.queued))
+		return err
+	}, nil
+}
+
+// isDiscarded: the server was content and threw the message away.
+func isDiscarded(string) (func(*play) error, error) {
+	return func(p *play) error {
+		id := p.client.queued
+		_, err := p.mta.log.await("a line that says that "+id+" was discarded", func(line string) bool {
+			return strings.Contains(line, id) && strings.Contains(strings.ToLower(line), "discard")
+		})
+		return err
+	}, nil
+}

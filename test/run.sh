@@ -1,0 +1,72 @@
+#!/bin/bash
+# Runs everything that must be right, on a Debian machine that has nothing but
+# Go: it installs what it needs and says so. Ends at the first failure.
+#
+#   test/run.sh                 as root, or as a user who may sudo
+#   FUZZTIME=10m test/run.sh    fuzzes longer than the usual 10 s a target
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+if [[ $(id -u) != 0 ]]; then
+	exec sudo env "PATH=$PATH" ${CI+CI="$CI"} ${FUZZTIME+FUZZTIME="$FUZZTIME"} ${GOPROXY+GOPROXY="$GOPROXY"} test/run.sh
+fi
+# The tree may belong to somebody else, whose git does not talk to root.
+export GOFLAGS="${GOFLAGS-} -buildvcs=false"
+
+step() { printf '\n==== %s\n' "$*"; }
+
+command -v go >/dev/null || { echo "test/run.sh: Go is missing; go.mod says which version" >&2; exit 1; }
+
+step "what this needs"
+# gcc and libc6-dev for the race detector, the others for the bed of the
+# integration tests; systemd for its tool that checks the unit.
+missing=()
+for package in gcc libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd; do
+	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+	echo "installing ${missing[*]}"
+	apt-get update --quiet
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "${missing[@]}"
+fi
+
+step "gofmt"
+unformatted=$(find . -name '*.go' -not -path './test/mta/*' -exec gofmt -l {} +)
+[[ -z $unformatted ]] || { echo "not formatted: $unformatted" >&2; exit 1; }
+
+for tags in "" testclock; do
+	step "go vet, staticcheck ${tags:+with the tag $tags}"
+	go vet -tags "$tags" ./...
+	go tool staticcheck -tags "$tags" ./...
+done
+
+# The integration tests come last, with their bed.
+packages=$(go list ./... | grep -v /test/integration)
+
+step "go test -race"
+go test -race $packages
+
+# targets prints each fuzz target after its package.
+targets() {
+	go test -list '^Fuzz' $packages | awk '
+		/^Fuzz/ {names[n++] = $1}
+		/^ok/ {for (i = 0; i < n; i++) print $2, names[i]; n = 0}'
+}
+found=$(targets)
+while read -r package target; do
+	[[ $target ]] || continue
+	step "fuzzing $target of $package"
+	go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-10s}" "$package"
+done <<<"$found"
+
+step "the systemd unit"
+test/packaging.sh
+
+step "the bed of the integration tests"
+test/mta/setup >test/mta/setup.log 2>&1 || { cat test/mta/setup.log; exit 1; }
+tail -n 1 test/mta/setup.log
+
+step "integration tests"
+CI=true go test -race -count=1 -timeout 10m ./test/integration
+
+step "all is well"
