@@ -124,6 +124,37 @@ func TestOneWindow(t *testing.T) {
 	}
 }
 
+func TestClockStepsLoseAndFreezeNothing(t *testing.T) {
+	s := define(t, IP, 5*time.Minute, 3)
+	k := key("192.0.2.1")
+	now := at("10:00:00")
+	steps := []struct {
+		name string
+		step time.Duration
+		add  int64
+		want []int64
+	}{
+		{"the first add", 0, 1, []int64{1, 0, 0}},
+		{"five minutes later", 5 * time.Minute, 2, []int64{2, 1, 0}},
+		{"a minute back", -time.Minute, 4, []int64{6, 1, 0}},
+		{"an hour back", -time.Hour, 8, []int64{14, 1, 0}},
+		{"the next window comes", 5 * time.Minute, 16, []int64{16, 14, 1}},
+		{"an hour on", time.Hour, 32, []int64{32, 0, 0}},
+		{"ten years on", 87660 * time.Hour, 64, []int64{64, 0, 0}},
+		{"and back", -87660 * time.Hour, 128, []int64{192, 0, 0}},
+		{"the next window comes again", 5 * time.Minute, 256, []int64{256, 192, 0}},
+	}
+	for _, step := range steps {
+		now = now.Add(step.step)
+		s.Add(k, step.add, now)
+		for _, m := range []Mask{Host, {24, 64}, {}} {
+			if got := s.Counts(nil, k, m, now); !slices.Equal(got, step.want) {
+				t.Errorf("%s, /%d: %d; want %d", step.name, m.IPv4, got, step.want)
+			}
+		}
+	}
+}
+
 func TestCountsAreEveryWindow(t *testing.T) {
 	s := define(t, IP, time.Minute, 4)
 	s.Add(key("192.0.2.1"), 1, at("10:00:00"))
