@@ -12,7 +12,6 @@ type rule struct {
 	*Rule
 	reply    replyTemplate
 	all, any []condition
-	retries  bool // {retry_after} can be known
 }
 
 func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, error) {
