@@ -29,18 +29,12 @@ func (s *session) judge(stage policy.Stage) error {
 	if err := s.delay(v.Delay); err != nil {
 		return err // the MTA has gone: nothing goes out
 	}
-	refused := s.due && refuses(&v, stage)
+	refused := s.due && v.RefusesAt(stage)
 	if refused {
 		s.engine.Refuse(&s.ev, v, s.now)
 	}
 	s.conclude(stage, refused)
 	return s.answer(stage, &v)
-}
-
-// refuses reports whether the verdict refuses at the stage itself. What rules
-// mark for later waits for eom.
-func refuses(v *policy.Verdict, stage policy.Stage) bool {
-	return v.Refuses() && (v.Action != policy.Discard || stage == policy.EOM)
 }
 
 // conclude keeps the message's books after a stage's verdict.
@@ -85,8 +79,8 @@ func (s *session) delay(d time.Duration) error {
 
 // answerOnError answers for a daemon that failed at the frame in hand.
 func (s *session) answerOnError() {
-	if s.server.OnError == policy.Tempfail {
-		s.send(wire.ActReplyCode, replyData(policy.Reply{Code: 451, Enhanced: "4.3.0", Text: "temporary failure of the policy service"}))
+	if v := s.server.Engine.Failure(); v.Refuses() {
+		s.send(wire.ActReplyCode, replyData(v.Reply))
 	}
 	s.goOn()
 }

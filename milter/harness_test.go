@@ -58,7 +58,7 @@ func serverFor(t testing.TB, pol *policy.Policy, seen *observer) *milter.Server 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &milter.Server{Engine: engine, OnError: pol.OnError, MaxDelayed: pol.MaxDelayed, Node: "mx1", Log: log}
+	return &milter.Server{Engine: engine, MaxDelayed: pol.MaxDelayed, Node: "mx1", Log: log}
 }
 
 func open(t *testing.T, yaml string) *place {

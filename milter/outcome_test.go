@@ -271,7 +271,7 @@ func TestEachVerdictAtEachStage(t *testing.T) {
 		m.hears(`c`, `T`)
 		m.hears(``, `L "Subject·x·"`)
 		m.hears(`c`, `N`)
-		m.hears(`q "refused by rule hold·", c`, `E`)
+		m.hears(`q "held by rule hold·", c`, `E`)
 		m.hears(`c`, `M "<drop@mail>·"`)
 		m.hears(`d`, `E`)
 		m.hears(`c`, `M "<good@eom>·"`)

@@ -21,10 +21,6 @@ import (
 type Server struct {
 	Engine *policy.Engine
 
-	// OnError is what an MTA is told when a session fails in its own code:
-	// Accept or Tempfail.
-	OnError policy.Action
-
 	// MaxDelayed is how many answers may wait at one time; those above go out
 	// without delay.
 	MaxDelayed int

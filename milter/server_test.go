@@ -187,7 +187,7 @@ rules:
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.server = &milter.Server{Engine: engine, OnError: pol.OnError, Log: log}
+			p.server = &milter.Server{Engine: engine, Log: log}
 			go p.server.Serve(p.pipes, nil)
 			other, m := p.mta(), p.mta()
 			other.write(client)

@@ -37,7 +37,7 @@ func (e *Engine) add(ev *Event, s Stage, now time.Time) (err error) {
 }
 
 func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
-	key := a.Key.Of(ev, a.def.Type)
+	key := a.Key.of(ev, a.def.Type)
 	if !a.series.Takes(key) {
 		return
 	}

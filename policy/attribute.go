@@ -147,6 +147,12 @@ func AttributeNames() []string {
 	return names
 }
 
+// placed is a term and where it stands in its text, in bytes.
+type placed struct {
+	Term
+	offset int
+}
+
 // Term names one value of an event: an attribute, or one header.
 type Term struct {
 	Attribute Attribute
@@ -179,8 +185,8 @@ func (t Term) String() string {
 	return t.Attribute.String()
 }
 
-// Text is the term's value in the event; "" when there is none.
-func (t Term) Text(ev *Event) string {
+// text is the term's value in the event; "" when there is none.
+func (t Term) text(ev *Event) string {
 	row := &attributes[t.Attribute]
 	switch {
 	case t.Attribute == Header:

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/audit-milter/audit-milter/series"
 )
 
 // Check finds everything that is wrong with a policy whose parts were decoded:
@@ -46,13 +44,7 @@ func (c *checker) failErr(place at, err error) {
 
 func (c *checker) series(s *Series) {
 	place := at{"series", s.Name}
-	c.failErr(place, series.CheckName(s.Name))
-	if s.Interval < series.MinInterval || s.Interval > series.MaxInterval || s.Interval%time.Second != 0 {
-		c.fail(place.in("interval"), "an interval is 1 second to 31 days, in whole seconds")
-	}
-	if s.Windows < 1 || s.Windows > series.MaxWindows {
-		c.fail(place.in("windows"), "a series has 1 to %d windows", series.MaxWindows)
-	}
+	c.failErr(place, s.Definition.Check())
 	if len(s.Adds) == 0 {
 		c.fail(place, "series %q has no add, so it would never count; write for example add: {at: connect}", s.Name)
 	}
@@ -67,13 +59,9 @@ func (c *checker) add(place at, s *Series, a *Add) {
 		return
 	}
 	c.key(place.in("key"), s, a.Key, a.At)
-	c.known(place.in("when"), a.When.Terms(), a.At)
+	c.known(place.in("when"), a.When.terms(), a.At)
 	if a.Amount.From {
-		if attr := a.Amount.Attr; attr.Kind() != Number {
-			c.fail(place.in("count"), "%s is not a number; count takes a number, size, message_size or recipient_count", attr)
-		} else {
-			c.known(place.in("count"), []Term{{Attribute: attr}}, a.At)
-		}
+		c.known(place.in("count"), []placed{{Term: Term{Attribute: a.Amount.Attr}}}, a.At)
 	}
 	if !a.Leaky {
 		return
@@ -95,15 +83,24 @@ func (c *checker) key(place at, s *Series, key Key, stages StageSet) {
 		c.fail(place, "series %q is of type %s, whose key is one address, client_address or server_address, not %s; a series of type string takes any key", s.Name, s.Type, key)
 		return
 	}
-	c.known(place, key.orClient(s.Type), stages)
+	c.keyKnown(place, key.orClient(s.Type), stages)
+}
+
+func (c *checker) keyKnown(place at, key Key, stages StageSet) {
+	terms := make([]placed, len(key))
+	for i, t := range key {
+		terms[i] = placed{Term: t}
+	}
+	c.known(place, terms, stages)
 }
 
 // known checks that the terms have a value at all the stages.
-func (c *checker) known(place at, terms []Term, stages StageSet) {
+func (c *checker) known(place at, terms []placed, stages StageSet) {
 	for _, t := range terms {
 		known := t.Attribute.KnownAt()
 		if missing := stages &^ known; missing != 0 {
-			c.fail(place, "%s is not known at %s; it is known at %s", t, missing, known)
+			err := fmt.Errorf("%s is not known at %s; it is known at %s", t, missing, known)
+			c.errors = append(c.errors, &FieldError{place, err, t.offset})
 		}
 	}
 }
@@ -121,7 +118,7 @@ func (c *checker) rule(i int, r *Rule) {
 	}
 	c.stages(place, r)
 	c.action(place, r)
-	c.known(place.in("when"), r.When.Terms(), r.At)
+	c.known(place.in("when"), r.When.terms(), r.At)
 	c.texts(place, r)
 	for j := range r.If {
 		c.condition(place.in("if", j), r, &r.If[j])
@@ -173,7 +170,7 @@ func (c *checker) texts(place at, r *Rule) {
 }
 
 func (c *checker) template(place at, r *Rule, t *Template) {
-	c.known(place, t.Terms(), r.At)
+	c.known(place, t.terms(), r.At)
 	conditions := slices.Collect(r.conditions())
 	for _, part := range t.parts {
 		if part.kind != numberPart {
@@ -226,5 +223,5 @@ func (c *checker) conditionKey(place at, r *Rule, cond *Condition, s *Series) {
 			return
 		}
 	}
-	c.known(place, c.policy.key(cond), r.At)
+	c.keyKnown(place, c.policy.key(cond), r.At)
 }

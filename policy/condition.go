@@ -14,8 +14,6 @@ type condition struct {
 	Condition
 	series *series.Series
 	def    series.Definition
-	single Attribute // the attribute that is the whole key
-	only   bool      // single is meant
 }
 
 // reading is a condition's state for one event.
@@ -28,22 +26,38 @@ type reading struct {
 // read evaluates the condition. An absent key, or one that the series does not
 // take, never holds.
 func (c *condition) read(ev *Event, now time.Time) reading {
-	key := c.Key.Of(ev, c.def.Type)
+	key := c.Key.of(ev, c.def.Type)
 	if !c.series.Takes(key) {
 		return reading{}
 	}
-	v := c.value(key, now)
+	v := c.value(ev, key, now)
 	return reading{key, v.floor, v.meets(c.Op, c.Threshold)}
 }
 
-// value is the count of the condition's windows.
-func (c *condition) value(key series.Key, now time.Time) value {
+// value is the count of the condition's windows. What slides needs all of them
+// and the time by one reading of the clock.
+func (c *condition) value(ev *Event, key series.Key, now time.Time) value {
 	if !c.Sliding {
 		return value{floor: c.series.Count(key, c.Mask, c.From, c.To, now)}
 	}
-	whole := c.series.Count(key, c.Mask, 0, c.To-1, now)
-	last := c.series.Count(key, c.Mask, c.To, c.To, now)
-	return slide(whole, last, c.def.Interval-c.series.Elapsed(now), c.def.Interval)
+	counts, elapsed := c.counts(ev, key, now)
+	return slide(sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
+}
+
+// counts are all windows of the key, good until the event's next condition is
+// read, and how much of the current one has passed.
+func (c *condition) counts(ev *Event, key series.Key, now time.Time) ([]int64, time.Duration) {
+	var elapsed time.Duration
+	ev.state.counts, elapsed = c.series.Counts(ev.state.counts, key, c.Mask, now)
+	return ev.state.counts, elapsed
+}
+
+// sum adds up the windows from..to, as far as there are any.
+func sum(counts []int64, from, to int) (total int64) {
+	for i := max(from, 0); i <= to && i < len(counts); i++ {
+		total = addCapped(total, counts[i])
+	}
+	return total
 }
 
 // value is a count that may have a fraction, which only sliding makes.
@@ -103,22 +117,18 @@ func (v value) meets(op Op, threshold int64) bool {
 // shared reports whether the key is one that many share: a loopback address,
 // an address of this host unless a whole larger network is counted, or the
 // null sender. Only the key itself is looked at, never the client.
-func (c *condition) shared(ev *Event, key series.Key, own map[netip.Addr]bool) bool {
-	if !c.only {
+func (c *condition) shared(ev *Event, own map[netip.Addr]bool) bool {
+	if len(c.Key) != 1 {
 		return false
 	}
-	addr := key.Addr()
-	if !c.def.Type.IsAddress() {
-		switch c.single {
-		case ClientAddress:
-			addr = ev.ClientAddr
-		case ServerAddress:
-			addr = ev.ServerAddr
-		default:
-			return key == series.TextKey(nullSender)
-		}
+	switch c.Key[0].Attribute {
+	case ClientAddress, ServerAddress:
+		addr := c.Key.addr(ev)
+		return addr.IsLoopback() || own[addr] && !c.coarse(addr)
+	case Sender, SenderRaw:
+		return ev.Sender == nullSender
 	}
-	return addr.IsLoopback() || own[addr] && !c.coarse(addr)
+	return false
 }
 
 // coarse reports whether the condition counts a network wider than one site's.
@@ -157,71 +167,85 @@ func (c *condition) span() time.Duration {
 // else in between, would not meet the condition; false when that cannot be
 // known or never happens. Own is what the event itself adds to the key, and
 // back is the part of what it has just added that is taken back.
-func (c *condition) clears(key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
+func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
 	if c.Op != Above && c.Op != AtLeast {
 		return 0, false
 	}
-	counts := c.series.Counts(nil, key, c.Mask, now)
+	counts, elapsed := c.counts(ev, key, now)
 	counts[0] = addCapped(counts[0], -back)
-	return clearAfter(counts, c.Condition, own, c.series.Elapsed(now), c.def.Interval)
+	return clearAfter(counts, c.Condition, own, elapsed, c.def.Interval)
 }
 
 // clearAfter is the arithmetic of clears. Counts are the windows as they are
 // now, elapsed is how much of window 0 has passed.
 func clearAfter(counts []int64, c Condition, own int64, elapsed, interval time.Duration) (time.Duration, bool) {
-	for shift := 0; shift <= c.To+1; shift++ {
-		from := elapsed // where in the then current window the search begins
-		if shift > 0 {
-			from = 0
+	s := shifts{Condition: c, counts: counts, interval: interval}
+	s.whole = sum(counts, c.From, s.lastWhole())
+	if c.From == 0 {
+		s.whole = addCapped(s.whole, own)
+	}
+	from := elapsed // where in the then current window the search begins
+	for ; s.shift <= c.To+1; s.next() {
+		if at, ok := s.clearWithin(from); ok {
+			return time.Duration(s.shift)*interval - elapsed + at, true
 		}
-		begin := time.Duration(shift)*interval - elapsed
-		if at, ok := clearWithin(counts, c, own, shift, from, interval); ok {
-			return max(0, begin+at), true
-		}
+		from = 0
 	}
 	return 0, false
 }
 
-// clearWithin looks for the first moment at which the condition does not hold
-// while the windows stand shifted by a number of windows; the result counts
-// from the begin of the then current window.
-func clearWithin(counts []int64, c Condition, own int64, shift int, from, interval time.Duration) (time.Duration, bool) {
-	to := c.To
-	if c.Sliding {
-		to--
+// shifts looks at a condition's windows as they will stand after more of them
+// have begun, one after the other.
+type shifts struct {
+	Condition
+	counts   []int64 // as they stand now
+	interval time.Duration
+	shift    int   // how many windows have begun
+	whole    int64 // the sum of those that count whole, then
+}
+
+// lastWhole is the last window that counts whole.
+func (s *shifts) lastWhole() int {
+	if s.Sliding {
+		return s.To - 1
 	}
-	whole := shifted(counts, c.From, to, shift)
-	if c.From == 0 {
-		whole = addCapped(whole, own)
+	return s.To
+}
+
+// next begins one more window: one enters the range, one leaves it.
+func (s *shifts) next() {
+	s.whole -= s.count(s.lastWhole())
+	s.shift++
+	s.whole += s.count(s.From)
+}
+
+// count is what window i holds then.
+func (s *shifts) count(i int) int64 {
+	if i -= s.shift; i < 0 {
+		return 0
 	}
-	if !c.Sliding {
-		return from, !value{floor: whole}.meets(c.Op, c.Threshold)
+	return s.counts[i]
+}
+
+// clearWithin is the first moment of the then current window, not before from,
+// at which the condition does not hold.
+func (s *shifts) clearWithin(from time.Duration) (time.Duration, bool) {
+	if !s.Sliding {
+		return from, !value{floor: s.whole}.meets(s.Op, s.Threshold)
 	}
-	last := shifted(counts, c.To, c.To, shift)
-	if !slide(whole, last, interval-from, interval).meets(c.Op, c.Threshold) {
+	last := s.count(s.To)
+	if !slide(s.whole, last, s.interval-from, s.interval).meets(s.Op, s.Threshold) {
 		return from, true
 	}
-	room := c.Threshold - whole // what the last window may still weigh
+	room := s.Threshold - s.whole // what the last window may still weigh
 	if room < 0 || last < room || last <= 0 {
 		return 0, false
 	}
-	hi, lo := bits.Mul64(uint64(room), uint64(interval))
+	hi, lo := bits.Mul64(uint64(room), uint64(s.interval))
 	q, _ := bits.Div64(hi, lo, uint64(last))
-	at := interval - time.Duration(q)
-	if c.Op == AtLeast {
+	at := s.interval - time.Duration(q)
+	if s.Op == AtLeast {
 		at++ // it still holds when the value is the threshold
 	}
-	return at, at < interval
-}
-
-// shifted is the sum of the windows from..to as they will stand after shift
-// more windows have begun.
-func shifted(counts []int64, from, to, shift int) int64 {
-	var sum int64
-	for i := from; i <= to; i++ {
-		if i >= shift && i-shift < len(counts) {
-			sum = addCapped(sum, counts[i-shift])
-		}
-	}
-	return sum
+	return at, at < s.interval
 }

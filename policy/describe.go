@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // String tells the add as `check` shows it.
@@ -56,7 +55,7 @@ func (r *Rule) does() string {
 		does = append(does, r.Then.String())
 	}
 	if r.Delay > 0 {
-		does = append(does, "delay "+waitText(r.Delay))
+		does = append(does, "delay "+DurationText(r.Delay))
 	}
 	for _, h := range r.Headers {
 		does = append(does, "header "+h.Name)
@@ -81,7 +80,3 @@ func (c Condition) String() string {
 	fmt.Fprintf(&b, " %s %d", c.Op.words(), c.Threshold)
 	return b.String()
 }
-
-// DurationText is a duration in one unit, rounded up, as replies and `check`
-// write it: 40 seconds, 12 minutes.
-func DurationText(d time.Duration) string { return waitText(d) }

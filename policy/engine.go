@@ -126,6 +126,7 @@ type state struct {
 	exempt  bool // accept at connect or helo
 	message messageState
 	counted []counted // what the event in hand has added, for leaky and {retry_after}
+	counts  []int64   // scratch: the windows of the condition in hand
 	vm      vm.VM
 }
 
@@ -151,24 +152,24 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 		v, takeBack, err = e.judge(ev, s, now)
 	}
 	if err != nil {
-		v = e.failed(s)
+		v = e.Failure()
+		v.Stage = s
 	}
-	if takeBack || v.refusesAt(s) {
+	e.remember(ev, &v, s)
+	if takeBack || v.RefusesAt(s) {
 		e.takeBack(ev, s)
 	}
-	if e.policy.Shadow && err == nil {
-		return Verdict{Stage: s, Shadow: true}, nil
+	if e.policy.Shadow {
+		return Verdict{Stage: s, Shadow: true}, err
 	}
 	return v, err
 }
 
-// failed is the verdict of a daemon that cannot judge.
-func (e *Engine) failed(s Stage) Verdict {
-	v := Verdict{Stage: s, Action: e.policy.OnError}
-	if v.Action == Tempfail {
-		v.Reply = Reply{451, "4.3.0", v.Sentence()}
-	} else {
-		v.Action = Continue
+// Failure is the verdict of a daemon that cannot judge: what on_error says.
+func (e *Engine) Failure() (v Verdict) {
+	if e.policy.OnError == Tempfail {
+		v.Action = Tempfail
+		v.Reply = Reply{451, "4.3.0", v.sentence()}
 	}
 	return v
 }
@@ -191,7 +192,7 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 		fired.Shadow = r.Shadow || e.policy.Shadow
 		e.log.verdict(ev, fired, now)
 		if r.Shadow {
-			shadowRefusal = shadowRefusal || fired.refusesAt(s)
+			shadowRefusal = shadowRefusal || fired.RefusesAt(s)
 			continue
 		}
 		v.Delay = max(v.Delay, fired.Delay)
@@ -202,13 +203,12 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 			break
 		}
 	}
-	e.remember(ev, &v)
 	return v, shadowRefusal, nil
 }
 
 // remember keeps what a verdict means for later stages, and at eom brings it
 // out again: a refusal wins over a discard, a discard over a quarantine.
-func (e *Engine) remember(ev *Event, v *Verdict) {
+func (e *Engine) remember(ev *Event, v *Verdict, s Stage) {
 	m := &ev.state.message
 	switch {
 	case v.Action == Accept && v.Stage <= Helo:
@@ -219,7 +219,7 @@ func (e *Engine) remember(ev *Event, v *Verdict) {
 		m.marked = *v
 		m.marked.Delay = 0
 	}
-	if v.Stage != EOM {
+	if s != EOM {
 		return
 	}
 	if m.marked.Action != Continue && !v.Refuses() {
@@ -237,7 +237,7 @@ func (e *Engine) Count(ev *Event, outcome Stage, now time.Time) {
 	e.watch(now)
 	ev.state.counted = ev.state.counted[:0]
 	if err := e.add(ev, outcome, now); err != nil {
-		e.log.failure(ev, outcome, err)
+		e.log.failure(ev, outcome, err, now)
 	}
 }
 

@@ -58,7 +58,7 @@ func (w *world) decide(ev *policy.Event, s policy.Stage) string {
 	if err != nil {
 		return "error: " + err.Error() + "; " + told(v)
 	}
-	if v.Refuses() && (v.Action != policy.Discard || s == policy.EOM) {
+	if v.RefusesAt(s) {
 		w.engine.Refuse(ev, v, w.now)
 	}
 	return told(v)
@@ -303,7 +303,7 @@ rules:
 		{"nothing", "a@b.test", "b@b.test", 0, "continue"},
 		{"headers", "tag@b.test", "b@b.test", 0, "continue, X-One: tag@b.test, X-Two: 2"},
 		{"headers add up, the first rule's topmost", "tag@b.test", "b@b.test", 2, "continue, delay 3s, X-One: tag@b.test, X-Two: 2, X-End: 2"},
-		{"quarantine", "a@hold.test", "b@b.test", 0, "quarantine: refused by rule hold, X-Held: yes, X-Held: yes"},
+		{"quarantine", "a@hold.test", "b@b.test", 0, "quarantine: held by rule hold, X-Held: yes, X-Held: yes"},
 		{"discard wins over quarantine", "a@hold.test", "drop@b.test", 0, "discard"},
 		{"a refusal wins over discard", "a@hold.test", "drop@b.test", 1, "tempfail: 451 4.7.1 late"},
 	} {
@@ -395,6 +395,7 @@ rules:
 		{"own address", "192.0.2.1", "a@b.test", "series: conns", false},
 		{"own address by /24", "192.0.2.1", "a@b.test", "series: conns, mask: {ipv4: 24, ipv6: 64}", false},
 		{"own address by /16 stands for others too", "192.0.2.1", "a@b.test", "series: conns, mask: {ipv4: 16, ipv6: 64}", true},
+		{"own IPv6 address by /64", "2001:db8::1", "a@b.test", "series: conns, mask: {ipv4: 24, ipv6: 64}", false},
 		{"own IPv6 address by /48", "2001:db8::1", "a@b.test", "series: conns, mask: {ipv4: 24, ipv6: 48}", true},
 		{"the host's neighbour", "192.0.2.2", "a@b.test", "series: conns, mask: {ipv4: 24, ipv6: 64}", true},
 		{"the null sender", "198.51.100.1", "", "series: senders", false},
@@ -469,5 +470,162 @@ rules:
 	}
 	if want := "no-bob|reject|rcpt|bob@b.test|a@b.test gone"; strings.Join(keys, " ") != want {
 		t.Errorf("keys %v, want %s", keys, want)
+	}
+}
+
+func TestRetryAfterOfIfIsTheEarliest(t *testing.T) {
+	w := newWorld(t, `
+series:
+  short: {type: ip, interval: 1m, windows: 1, add: {at: connect}}
+  long: {type: ip, interval: 10m, windows: 1, add: {at: connect}}
+rules:
+  - {name: both, at: connect, if: [{series: long, above: 0}, {series: short, above: 0}], any: [{series: long, above: 0}], then: tempfail, reply: "{retry_after}"}
+`)
+	// Its own amount stays too much: it can never pass, so the longest range is told.
+	w.expect(w.client("198.51.100.1"), policy.Connect, "tempfail: 451 4.7.1 10 minutes")
+	w = newWorld(t, `
+series:
+  short: {type: ip, interval: 1m, windows: 1, add: {at: connect}}
+  long: {type: ip, interval: 10m, windows: 1, add: {at: connect}}
+rules:
+  - {name: both, at: connect, if: [{series: long, above: 1}, {series: short, above: 1}], then: tempfail, reply: "{retry_after}"}
+  - {name: either, at: helo, any: [{series: short, above: 0}, {series: long, above: 0}], then: tempfail, reply: "{retry_after}"}
+`)
+	ev := w.client("198.51.100.1")
+	w.expect(ev, policy.Connect, "continue")
+	w.expect(ev, policy.Connect, "tempfail: 451 4.7.1 1 minute")
+	w.expect(ev, policy.Helo, "tempfail: 451 4.7.1 10 minutes")
+}
+
+func TestRetryAfterKnowsWhatIsTakenBack(t *testing.T) {
+	w := newWorld(t, `
+series:
+  mails: {type: ip, interval: 1m, windows: 3, add: {at: mail, leaky: true}}
+rules:
+  - {name: drop, at: mail, when: sender == "drop@b.test", if: {series: mails, windows: 0-2, above: 1}, then: discard, header: "X-Wait: {retry_after}"}
+  - {name: stop, at: mail, if: {series: mails, windows: 0-2, above: 1}, then: tempfail, reply: "{retry_after}"}
+`)
+	ev := w.client("198.51.100.1")
+	ev.SetSender("a@b.test")
+	w.expect(ev, policy.Mail, "continue")
+	w.now = w.now.Add(time.Minute)
+	w.expect(ev, policy.Mail, "tempfail: 451 4.7.1 2 minutes") // when the first one has left; this one was taken back
+	ev.SetSender("drop@b.test")
+	w.expect(ev, policy.Mail, "discard") // goes out at eom, so here nothing is taken back
+	w.expect(ev, policy.Mail, "discard")
+	ev.SetSender("a@b.test")
+	w.expect(ev, policy.Mail, "tempfail: 451 4.7.1 3 minutes")
+}
+
+func TestTheLongestDelayIsTheAnswers(t *testing.T) {
+	w := newWorld(t, `
+rules:
+  - {name: long, at: mail, when: size > 0, delay: 5s}
+  - {name: short, at: mail, when: size > 0, delay: 2s}
+  - {name: stop, at: mail, when: size > 1, then: reject, reply: no, delay: 3s}
+  - {name: longest, at: mail, when: size > 2, delay: 8s}
+`)
+	ev := w.client("198.51.100.1")
+	for size, want := range []string{"continue", "continue, delay 5s", "reject: 550 5.7.1 no, delay 5s", "reject: 550 5.7.1 no, delay 5s"} {
+		ev.Size = size
+		w.expect(ev, policy.Mail, want)
+	}
+}
+
+func TestAFailureAtEOMKeepsTheMarks(t *testing.T) {
+	const policyText = `
+on_error: %s
+rules:
+  - {name: drop, at: mail, when: sender == "drop@b.test", then: discard}
+  - {name: tag, at: mail, header: "X-A: b"}
+  - {name: bad, at: eom, when: 10 %% size == 0, then: reject}
+`
+	for _, row := range []struct{ onError, sender, want string }{
+		{"accept", "drop@b.test", "; discard"},
+		{"accept", "a@b.test", "; continue, X-A: b"},
+		{"tempfail", "drop@b.test", "; tempfail: 451 4.3.0 temporary failure of the policy service"},
+	} {
+		w := newWorld(t, fmt.Sprintf(policyText, row.onError))
+		ev := w.client("198.51.100.1")
+		ev.SetSender(row.sender)
+		w.decide(ev, policy.Mail)
+		if got := w.decide(ev, policy.EOM); !strings.HasSuffix(got, row.want) {
+			t.Errorf("on_error: %s, %s: %s, want …%s", row.onError, row.sender, got, row.want)
+		}
+	}
+}
+
+func TestGlobalShadowAnswersContinueAlsoToAFailure(t *testing.T) {
+	w := newWorld(t, `
+mode: shadow
+on_error: tempfail
+rules:
+  - {name: bad, at: eom, when: 10 % size == 0, then: reject}
+`)
+	if got := w.decide(w.client("198.51.100.1"), policy.EOM); !strings.HasSuffix(got, "; continue") {
+		t.Error(got)
+	}
+}
+
+func TestAnOutcomeThatCannotBeCountedIsToldOnceAMinute(t *testing.T) {
+	w := newWorld(t, `
+series:
+  bad: {type: ip, interval: 1m, windows: 1, add: {at: end, when: 10 % client_port == 0}}
+`)
+	ev := w.client("198.51.100.1")
+	ev.ClientPort = 0
+	for range 3 {
+		w.engine.Count(ev, policy.End, w.now)
+	}
+	w.now = w.now.Add(time.Minute)
+	w.engine.Count(ev, policy.End, w.now)
+	if said := w.lines("not counted"); len(said) != 2 || said[0]["stage"] != "end" {
+		t.Errorf("the log says %v", said)
+	}
+}
+
+func TestServerAddressIsAKey(t *testing.T) {
+	w := newWorld(t, `
+series:
+  servers: {type: ip, interval: 1m, windows: 1, add: {at: mail, key: server_address}}
+  texts: {type: string, interval: 1m, windows: 1, add: {at: mail, key: server_address}}
+rules:
+  - {name: address, at: mail, if: {series: servers, above: 0}, then: reject, reply: "{network}"}
+  - {name: text, at: mail, if: {series: texts, above: 0}, then: reject, reply: "text"}
+`)
+	for addr, want := range map[string]string{
+		"203.0.113.9": "reject: 550 5.7.1 203.0.113.9",
+		"192.0.2.1":   "continue", // this host's own, also as a text
+		"127.0.0.1":   "continue",
+	} {
+		ev := w.client("198.51.100.1")
+		ev.SetServer(netip.MustParseAddr(addr))
+		w.expect(ev, policy.Mail, want)
+	}
+}
+
+func TestANullSendersLookAlikeIsNoSharedKey(t *testing.T) {
+	w := newWorld(t, `
+series:
+  helos: {type: string, interval: 1m, windows: 1, add: {at: helo, key: helo_name}}
+rules:
+  - {name: helo, at: helo, if: {series: helos, above: 0}, then: reject, reply: no}
+`)
+	ev := w.client("198.51.100.1")
+	ev.SetHelo("<>")
+	w.expect(ev, policy.Helo, "reject: 550 5.7.1 no")
+}
+
+func TestRuleNamesKeepTheirSpelling(t *testing.T) {
+	w := newWorld(t, `
+log: {level: debug}
+series:
+  floods: {type: string, interval: 1m, windows: 1, add: {at: refused, when: rule == "Flood", key: rule}}
+rules:
+  - {name: Flood, at: mail, then: reject}
+`)
+	w.decide(w.client("198.51.100.1"), policy.Mail)
+	if adds := w.lines("add"); len(adds) != 1 || adds[0]["key"] != "flood" {
+		t.Errorf("counted %v", adds)
 	}
 }

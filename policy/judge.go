@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -44,11 +45,7 @@ func newCondition(p *Policy, c Condition, counter *series.Series) condition {
 	if !c.Masked {
 		c.Mask = series.Host
 	}
-	compiled := condition{Condition: c, series: counter, def: counter.Definition()}
-	if len(c.Key) == 1 {
-		compiled.single, compiled.only = c.Key[0].Attribute, true
-	}
-	return compiled
+	return condition{Condition: c, series: counter, def: counter.Definition()}
 }
 
 // judge is the verdict of the rule, nil when it does not fire.
@@ -64,7 +61,9 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
 	if decisive != nil {
 		v.Measure = decisive.measure(read)
-		v.RetryAfter = r.retryAfter(e, ev, now)
+		if r.tellsRetry() {
+			v.RetryAfter = r.retryAfter(e, ev, s, now)
+		}
 	}
 	r.dress(ev, v)
 	return v, nil
@@ -76,7 +75,7 @@ func (r *rule) dress(ev *Event, v *Verdict) {
 	case Tempfail, Reject, Disconnect:
 		v.Reply = r.reply.render(ev, v)
 	case Quarantine:
-		v.Reason = bounded(harmless(v.Sentence()))
+		v.Reason = bounded(harmless(v.sentence()))
 	}
 	for _, h := range r.Headers {
 		v.Headers = append(v.Headers, HeaderField{h.Name, h.Value.render(ev, v)})
@@ -120,28 +119,37 @@ func (r *rule) fires(e *Engine, ev *Event, now time.Time) (*condition, reading, 
 // where the rule allows it.
 func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) reading {
 	got := c.read(ev, now)
-	if got.holds && !r.AllowSharedKey && c.shared(ev, got.key, e.own) {
+	if got.holds && !r.AllowSharedKey && c.shared(ev, e.own) {
 		e.log.sharedKey(r.Name, c.Series, got.key, now)
 		got.holds = false
 	}
 	return got
 }
 
+// tellsRetry reports whether a text of the rule says when to try again: the
+// verdict's own sentence does.
+func (r *rule) tellsRetry() bool {
+	if r.reply.text == nil && (r.Then == Tempfail || r.Then == Disconnect) || r.reply.text.has(retryPlaceholder) {
+		return true
+	}
+	return slices.ContainsFunc(r.Headers, func(h HeaderTemplate) bool { return h.Value.has(retryPlaceholder) })
+}
+
 // retryAfter is the earliest time at which the same event would not fire the
 // rule: the earliest of `if`, the latest of `any`, whichever is sooner. Where
 // one cannot be known, the rule's longest range stands for it.
-func (r *rule) retryAfter(e *Engine, ev *Event, now time.Time) time.Duration {
-	refuses := r.Then != Continue && r.Then != Accept && r.Then != Quarantine
+func (r *rule) retryAfter(e *Engine, ev *Event, s Stage, now time.Time) time.Duration {
+	refuses := (&Verdict{Action: r.Then}).RefusesAt(s)
 	clears := func(c *condition) time.Duration {
-		key := c.Key.Of(ev, c.def.Type)
-		if !c.series.Takes(key) || !r.AllowSharedKey && c.shared(ev, key, e.own) {
+		key := c.Key.of(ev, c.def.Type)
+		if !c.series.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
 			return 0 // does not hold, and will not
 		}
 		own, leaky := ev.ownAmount(c, key)
 		if !refuses {
 			leaky = 0
 		}
-		if wait, ok := c.clears(key, own, leaky, now); ok {
+		if wait, ok := c.clears(ev, key, own, leaky, now); ok {
 			return wait
 		}
 		return r.longest()

@@ -7,19 +7,19 @@ import (
 	"github.com/audit-milter/audit-milter/series"
 )
 
-// asReceived are the attributes that keep the client's spelling everywhere but
-// in a key. All others are normalised when they enter the event.
+// asReceived are the attributes that keep their spelling everywhere but in a
+// key. All others are normalised when they enter the event.
 func asReceived(a Attribute) bool {
 	switch a {
-	case SenderRaw, RecipientRaw, QueueID, Header, RefusedText:
+	case SenderRaw, RecipientRaw, QueueID, Header, RefusedText, RuleName:
 		return true
 	}
 	return false
 }
 
-// Of is the key's value in the event for a series of the given type; the zero
+// of is the key's value in the event for a series of the given type; the zero
 // series.Key when it, or a part of a composite, is absent.
-func (k Key) Of(ev *Event, t series.Type) series.Key {
+func (k Key) of(ev *Event, t series.Type) series.Key {
 	if t.IsAddress() {
 		return series.AddrKey(k.addr(ev))
 	}
@@ -58,7 +58,7 @@ func (k Key) orClient(t series.Type) Key {
 
 // keyText is the term's value as a key spells it.
 func (t Term) keyText(ev *Event) string {
-	s := t.Text(ev)
+	s := t.text(ev)
 	if asReceived(t.Attribute) {
 		return normalText(s)
 	}

@@ -121,8 +121,8 @@ func family(a netip.Addr) int {
 	return 1
 }
 
-// HasAddr reports whether a network of the list contains the address.
-func (l *List) HasAddr(addr netip.Addr) bool {
+// hasAddr reports whether a network of the list contains the address.
+func (l *List) hasAddr(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
@@ -135,9 +135,9 @@ func (l *List) HasAddr(addr netip.Addr) bool {
 	return false
 }
 
-// HasText reports whether the list contains the text, or the domain that it is
+// hasText reports whether the list contains the text, or the domain that it is
 // or ends in.
-func (l *List) HasText(s string) bool {
+func (l *List) hasText(s string) bool {
 	if s == "" {
 		return false
 	}

@@ -26,8 +26,8 @@ func TestListOfTexts(t *testing.T) {
 		"<>":                     true,
 		"":                       false,
 	} {
-		if got := list.HasText(text); got != want {
-			t.Errorf("HasText(%q) = %v, want %v", text, got, want)
+		if got := list.hasText(text); got != want {
+			t.Errorf("hasText(%q) = %v, want %v", text, got, want)
 		}
 	}
 	for _, bad := range []string{"", "@", ".", "@."} {
@@ -55,11 +55,11 @@ func TestListOfNetworks(t *testing.T) {
 		"2001:db8::99": true,
 		"2001:db9::":   false,
 	} {
-		if got := list.HasAddr(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("HasAddr(%s) = %v, want %v", addr, got, want)
+		if got := list.hasAddr(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("hasAddr(%s) = %v, want %v", addr, got, want)
 		}
 	}
-	if list.HasAddr(netip.Addr{}) {
+	if list.hasAddr(netip.Addr{}) {
 		t.Error("an unknown address is in the list")
 	}
 	for entry, want := range map[string]string{

@@ -11,23 +11,23 @@ import (
 )
 
 // decisionLog writes what the engine did. Its callers choose the event, never
-// the format. It keeps a flood out of the log: of one rule's verdicts for one
+// the format. It keeps a flood out of the log: of one rule's refusals for one
 // key only the first ten in a minute are written, then their number.
 type decisionLog struct {
-	log     *slog.Logger
-	adds    bool // each add is a debug line
-	repeats bool // write all verdicts
+	log  *slog.Logger
+	adds bool // each add is a debug line
+	all  bool // write every refusal
 
-	held *repeats
+	held *held
 }
 
-// repeats counts the verdicts of the minute in hand.
-type repeats struct {
+// held is what the log holds back.
+type held struct {
 	minute atomic.Int64 // Unix minute
 
-	mu     sync.Mutex // owns seen and shared
-	seen   map[ruleKey]int
-	shared map[string]time.Time // rule to when its shared key was last logged
+	mu   sync.Mutex // owns seen and said
+	seen map[ruleKey]int
+	said map[string]time.Time // what is worth a line now and then, and when it last had one
 }
 
 type ruleKey struct {
@@ -37,9 +37,10 @@ type ruleKey struct {
 }
 
 const (
-	loggedEach  = 10        // verdicts of one rule and key in a minute that are logged each
-	maxSeen     = 10_000    // rules and keys that are told apart in a minute; about 2 MB
-	sharedEvery = time.Hour // one line about a rule's shared key
+	loggedEach  = 10          // refusals by one rule for one key in a minute that are logged each
+	maxSeen     = 10_000      // rules and keys that are told apart in a minute; about 2 MB
+	sharedEvery = time.Hour   // one line about a rule's shared key
+	failedEvery = time.Minute // one line about failures at a stage
 )
 
 func newDecisionLog(log *slog.Logger, all bool) decisionLog {
@@ -47,10 +48,10 @@ func newDecisionLog(log *slog.Logger, all bool) decisionLog {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return decisionLog{
-		log:     log,
-		adds:    log.Enabled(context.Background(), slog.LevelDebug),
-		repeats: all,
-		held:    &repeats{seen: make(map[ruleKey]int), shared: make(map[string]time.Time)},
+		log:  log,
+		adds: log.Enabled(context.Background(), slog.LevelDebug),
+		all:  all,
+		held: &held{seen: make(map[ruleKey]int), said: make(map[string]time.Time)},
 	}
 }
 
@@ -60,7 +61,7 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 	if v.Action == Accept {
 		level = slog.LevelDebug
 	}
-	if !l.log.Enabled(context.Background(), level) || !l.first(v) {
+	if !l.log.Enabled(context.Background(), level) || v.Refuses() && !l.first(ev, v) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -80,21 +81,25 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 			slog.Int64("threshold", v.Threshold))
 	}
 	for _, a := range logged {
-		if text := (Term{Attribute: a}).Text(ev); text != "" {
+		if text := (Term{Attribute: a}).text(ev); text != "" {
 			attrs = append(attrs, slog.String(a.String(), text))
 		}
 	}
 	l.log.LogAttrs(context.Background(), level, "verdict", attrs...)
 }
 
-// first reports whether a verdict is still to be written in this minute.
-func (l *decisionLog) first(v *Verdict) bool {
-	if l.repeats {
+// first reports whether a refusal is still to be written in this minute. A rule
+// without conditions has no key; the client stands for it.
+func (l *decisionLog) first(ev *Event, v *Verdict) bool {
+	if l.all {
 		return true
+	}
+	k := ruleKey{v.Rule, v.subject(), v.Action, v.Shadow}
+	if v.Series == "" {
+		k.key = ev.ClientAddress
 	}
 	l.held.mu.Lock()
 	defer l.held.mu.Unlock()
-	k := ruleKey{v.Rule, v.subject(), v.Action, v.Shadow}
 	if _, known := l.held.seen[k]; !known && len(l.held.seen) >= maxSeen {
 		k.key = "" // one line for all further keys of the rule
 	}
@@ -148,22 +153,32 @@ func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amoun
 		slog.String("session", ev.Session))
 }
 
-// failure writes an error that no verdict could tell.
-func (l *decisionLog) failure(ev *Event, s Stage, err error) {
-	l.log.Error("not counted", "stage", s.String(), "session", ev.Session, "error", err)
+// due reports whether what may be said only every so often may be said now.
+// What is the same for it is one of few: a rule, or a stage.
+func (l *decisionLog) due(what string, every time.Duration, now time.Time) bool {
+	l.held.mu.Lock()
+	defer l.held.mu.Unlock()
+	if last, ok := l.held.said[what]; ok && now.Sub(last).Abs() < every {
+		return false
+	}
+	l.held.said[what] = now
+	return true
+}
+
+// failure writes, once a minute, an error that no verdict could tell.
+func (l *decisionLog) failure(ev *Event, s Stage, err error, now time.Time) {
+	if l.due("failure at "+s.String(), failedEvery, now) {
+		l.log.Error("not counted", "stage", s.String(), "session", ev.Session, "error", err)
+	}
 }
 
 // sharedKey writes once an hour that a rule would have fired for a key that
 // many share.
 func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time) {
-	l.held.mu.Lock()
-	defer l.held.mu.Unlock()
-	if last, ok := l.held.shared[rule]; ok && now.Sub(last).Abs() < sharedEvery {
-		return
+	if l.due("shared key "+rule, sharedEvery, now) {
+		l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
+			"rule", rule, "series", name, "key", key.String())
 	}
-	l.held.shared[rule] = now
-	l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
-		"rule", rule, "series", name, "key", key.String())
 }
 
 // limit writes that counts of a series stopped at the limit of 64 bits.

@@ -107,3 +107,41 @@ func TestStepsOfTheClockAreLogged(t *testing.T) {
 		t.Errorf("the log says %v", said)
 	}
 }
+
+func TestRefusalsWithoutAConditionAreToldByClient(t *testing.T) {
+	w := newWorld(t, `
+rules:
+  - {name: tag, at: mail, header: "X-A: b"}
+  - {name: bad, at: mail, when: sender == "bad@b.test", then: reject}
+`)
+	for i := range 30 {
+		ev := w.client(fmt.Sprintf("198.51.100.%d", i))
+		ev.SetSender("bad@b.test")
+		w.decide(ev, policy.Mail)
+	}
+	same := w.client("198.51.100.99")
+	for range 30 {
+		w.decide(same, policy.Mail) // only marked: not a refusal
+	}
+	if lines := w.lines("verdict"); len(lines) != 30+30+30 {
+		t.Errorf("%d lines; want a mark for each and a refusal for each client", len(lines))
+	}
+}
+
+// The log tells a bounded number of keys apart; the others share a line.
+func TestManyKeysInAMinuteShareALine(t *testing.T) {
+	w := newWorld(t, `
+rules:
+  - {name: bad, at: connect, when: client_port > 0, then: reject, reply: no}
+`)
+	for i := range 10_050 {
+		w.decide(w.client(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), policy.Connect)
+	}
+	if lines := w.lines("verdict"); len(lines) != 10_010 {
+		t.Errorf("%d lines; want 10,000 keys and ten of the others", len(lines))
+	}
+	w.engine.Close()
+	if said := w.lines("verdict repeated"); len(said) != 1 || said[0]["times"] != 40.0 || said[0]["key"] != nil {
+		t.Errorf("at the end the log says %v", said)
+	}
+}

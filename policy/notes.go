@@ -26,7 +26,7 @@ func (p *Policy) windowNotes() (notes []string) {
 	const day = 24 * time.Hour
 	for _, s := range p.Series {
 		if s.Interval < day && day%s.Interval != 0 || s.Interval > day && s.Interval%day != 0 {
-			notes = append(notes, fmt.Sprintf("series %s: an interval of %s does not divide a day, so its windows do not begin at midnight UTC", s.Name, waitText(s.Interval)))
+			notes = append(notes, fmt.Sprintf("series %s: an interval of %s does not divide a day, so its windows do not begin at midnight UTC", s.Name, DurationText(s.Interval)))
 		}
 	}
 	return notes

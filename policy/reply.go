@@ -20,7 +20,7 @@ var defaultReplies = map[Action]replyTemplate{
 	Disconnect: {421, "4.7.0", nil},
 }
 
-var replyCode = regexp.MustCompile(`^(\d{3})(?:[ -]+|$)(?:(\d\.\d{1,3}\.\d{1,3})(?: +|$))?`)
+var replyCode = regexp.MustCompile(`^(?:(\d{3})(?:[ -]+|$))?(?:(\d\.\d{1,3}\.\d{1,3})(?: +|$))?`)
 
 // newReply splits off the code and the enhanced status code of a text and
 // checks that they fit the action.
@@ -30,24 +30,20 @@ func newReply(text *Template, a Action) (replyTemplate, error) {
 	case text == nil:
 		return reply, nil
 	case !ok:
-		return reply, fmt.Errorf("%s sends no reply; a reply belongs to tempfail, reject or disconnect", a)
+		return reply, fmt.Errorf("a reply belongs to tempfail, reject or disconnect")
 	}
 	m := replyCode.FindStringSubmatch(text.source)
-	if m == nil {
-		reply.text = text
-		return reply, nil
+	if m[1] != "" {
+		reply.code, _ = strconv.Atoi(m[1])
 	}
-	code, _ := strconv.Atoi(m[1])
-	if err := fits(code, a); err != nil {
+	if err := fits(reply.code, a); err != nil {
 		return reply, err
 	}
-	class := m[1][:1]
-	reply.code = code
 	if m[2] != "" {
 		reply.enhanced = m[2]
 	}
-	if reply.enhanced[:1] != class {
-		return reply, fmt.Errorf("the enhanced status code %s contradicts %d; it must begin with %s", m[2], code, class)
+	if class := strconv.Itoa(reply.code / 100); reply.enhanced[:1] != class {
+		return reply, fmt.Errorf("the enhanced status code %s contradicts %d; it must begin with %s", m[2], reply.code, class)
 	}
 	rest, err := ParseTemplate(text.source[len(m[0]):])
 	if err != nil || len(rest.parts) == 0 {
@@ -85,7 +81,7 @@ func fits(code int, a Action) error {
 func (r *replyTemplate) render(ev *Event, v *Verdict) Reply {
 	reply := Reply{Code: r.code, Enhanced: r.enhanced}
 	if r.text == nil {
-		reply.Text = bounded(harmless(v.Sentence()))
+		reply.Text = bounded(harmless(v.sentence()))
 	} else {
 		reply.Text = r.text.render(ev, v)
 	}

@@ -178,6 +178,3 @@ type FieldError struct {
 	// whole field.
 	Offset int
 }
-
-func (e *FieldError) Error() string { return e.Err.Error() }
-func (e *FieldError) Unwrap() error { return e.Err }

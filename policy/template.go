@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -109,18 +110,24 @@ func placeholderNames() []string {
 // String is the text as the configuration has it.
 func (t *Template) String() string { return t.source }
 
-// Terms are the attributes and headers that the text shows.
-func (t *Template) Terms() []Term {
+// terms are the attributes and headers that the text shows.
+func (t *Template) terms() (terms []placed) {
 	if t == nil {
 		return nil
 	}
-	var terms []Term
 	for _, p := range t.parts {
 		if p.kind == termPart {
-			terms = append(terms, p.term)
+			terms = append(terms, placed{p.term, p.offset})
 		}
 	}
 	return terms
+}
+
+// has reports whether the text shows that placeholder.
+func (t *Template) has(p placeholder) bool {
+	return t != nil && slices.ContainsFunc(t.parts, func(part templatePart) bool {
+		return part.kind == numberPart && part.number == p
+	})
 }
 
 // render fills in the placeholders. The result is printable ASCII on one line,
@@ -132,7 +139,7 @@ func (t *Template) render(ev *Event, v *Verdict) string {
 		case literalPart:
 			b.WriteString(p.text)
 		case termPart:
-			b.WriteString(harmless(p.term.Text(ev)))
+			b.WriteString(harmless(p.term.text(ev)))
 		case numberPart:
 			b.WriteString(harmless(v.number(p.number)))
 		}

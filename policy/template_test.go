@@ -80,6 +80,9 @@ func TestReplies(t *testing.T) {
 		{Tempfail, "1000 messages are enough", "451 4.7.1 1000 messages are enough"},
 		{Reject, "no", "550 5.7.1 no"},
 		{Reject, "554 5.7.0 no", "554 5.7.0 no"},
+		{Reject, "5.7.0 no", "550 5.7.0 no"},
+		{Reject, "4.7.0 later", "error: the enhanced status code 4.7.0 contradicts 550; it must begin with 5"},
+		{Reject, "5.7 reasons", "550 5.7.1 5.7 reasons"},
 		{Disconnect, "421 4.7.0 bye", "421 4.7.0 bye"},
 		{Tempfail, "550 no", "error: 550 contradicts then: tempfail; write a code such as 451, or leave the code out"},
 		{Reject, "450 no", "error: 450 contradicts then: reject; write a code such as 550, or leave the code out"},
@@ -90,8 +93,8 @@ func TestReplies(t *testing.T) {
 		{Tempfail, "450 5.7.1 no", "error: the enhanced status code 5.7.1 contradicts 450; it must begin with 4"},
 		{Tempfail, "450 4.7.1", "error: a reply needs a text after its code"},
 		{Tempfail, "450", "error: a reply needs a text after its code"},
-		{Accept, "welcome", "error: accept sends no reply; a reply belongs to tempfail, reject or disconnect"},
-		{Quarantine, "held", "error: quarantine sends no reply; a reply belongs to tempfail, reject or disconnect"},
+		{Accept, "welcome", "error: a reply belongs to tempfail, reject or disconnect"},
+		{Quarantine, "held", "error: a reply belongs to tempfail, reject or disconnect"},
 	} {
 		tmpl, err := ParseTemplate(row.text)
 		if err != nil {

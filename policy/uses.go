@@ -47,7 +47,10 @@ func (p *Policy) uses() Uses {
 		u.show(r.At)
 		read(p.terms(r))
 		u.log(r)
-		u.answer(p, r)
+		if p.Shadow || r.Shadow {
+			continue // nothing that it decides goes out
+		}
+		u.answer(r)
 		for _, h := range r.Headers {
 			replaced[h.Name] = true
 		}
@@ -96,11 +99,8 @@ func (u *Uses) log(r *Rule) {
 
 // answer notes where a rule may answer otherwise than continue. Accept,
 // discard, quarantine and header say continue until eom.
-func (u *Uses) answer(p *Policy, r *Rule) {
+func (u *Uses) answer(r *Rule) {
 	u.Quarantine = u.Quarantine || r.Then == Quarantine
-	if p.Shadow || r.Shadow {
-		return
-	}
 	switch r.Then {
 	case Tempfail, Reject, Disconnect:
 		u.Answered |= r.At
@@ -113,7 +113,7 @@ func (u *Uses) answer(p *Policy, r *Rule) {
 
 // terms are what an add reads.
 func (a *Add) terms(t series.Type) []Term {
-	terms := slices.Concat(a.When.Terms(), a.Key.orClient(t))
+	terms := slices.Concat(unplaced(a.When.terms()), a.Key.orClient(t))
 	if a.Amount.From {
 		terms = append(terms, Term{Attribute: a.Amount.Attr})
 	}
@@ -122,12 +122,20 @@ func (a *Add) terms(t series.Type) []Term {
 
 // terms are what a rule reads.
 func (p *Policy) terms(r *Rule) []Term {
-	terms := slices.Concat(r.When.Terms(), r.Reply.Terms())
+	terms := slices.Concat(unplaced(r.When.terms()), unplaced(r.Reply.terms()))
 	for _, h := range r.Headers {
-		terms = append(terms, h.Value.Terms()...)
+		terms = append(terms, unplaced(h.Value.terms())...)
 	}
 	for c := range r.conditions() {
 		terms = append(terms, p.key(c)...)
+	}
+	return terms
+}
+
+func unplaced(list []placed) []Term {
+	terms := make([]Term, len(list))
+	for i, p := range list {
+		terms[i] = p.Term
 	}
 	return terms
 }

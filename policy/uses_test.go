@@ -46,6 +46,9 @@ func TestOnlyWhatIsUsedIsAskedFor(t *testing.T) {
 		{"nor is any rule in global shadow",
 			`{mode: shadow, rules: [{name: r, at: [connect, rcpt], when: client_port == 1, then: reject}]}`,
 			"connect, mail, rcpt, eom", "eom", ""},
+		{"nor are headers and quarantine asked for that never go out",
+			`{mode: shadow, rules: [{name: q, at: data, when: size == 2, then: quarantine, header: "x-a: b"}]}`,
+			"connect, mail, data, eom", "eom", ""},
 		{"refused recipients are asked for where they count",
 			`series: {s: {type: ip, interval: 1m, windows: 1, add: {at: rcpt_refused, when: refused_status startsWith "5."}}}`,
 			"connect, eom, rcpt_refused", "eom", ""},
@@ -116,5 +119,9 @@ rules:
 	}
 	if got := conf.Policy.Notes(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("notes are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	conf.Policy.Shadow = true
+	if note := conf.Policy.Notes()[0]; note != "the MTA shows connect, mail, eom and waits for an answer at eom; in global shadow every answer is continue" {
+		t.Error(note)
 	}
 }

@@ -61,24 +61,27 @@ func (v *Verdict) Refuses() bool {
 	return false
 }
 
-// refusesAt reports whether the refusal goes out at this stage; a discard does
+// RefusesAt reports whether the refusal goes out at this stage; a discard does
 // so at eom only.
-func (v *Verdict) refusesAt(s Stage) bool {
+func (v *Verdict) RefusesAt(s Stage) bool {
 	return v.Refuses() && (v.Action != Discard || s == EOM)
 }
 
-// Sentence says why, for the client and for the log.
-func (v *Verdict) Sentence() string {
+// sentence says why: the reply, or the quarantine's reason, where the rule has
+// no text of its own.
+func (v *Verdict) sentence() string {
 	switch {
 	case v.Rule == "":
 		return "temporary failure of the policy service"
+	case v.Series == "" && v.Action == Quarantine:
+		return "held by rule " + v.Rule
 	case v.Series == "":
 		return "refused by rule " + v.Rule
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %d", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.Op.words(), v.Threshold)
 	if v.Action == Tempfail || v.Action == Disconnect {
-		fmt.Fprintf(&b, "; try again in %s", waitText(v.RetryAfter))
+		fmt.Fprintf(&b, "; try again in %s", DurationText(v.RetryAfter))
 	}
 	return b.String()
 }
@@ -95,11 +98,11 @@ func (m *Measure) subject() string {
 func (m *Measure) span() string {
 	switch {
 	case m.Sliding:
-		return "over the last " + waitText(time.Duration(m.To)*m.Interval)
+		return "over the last " + DurationText(time.Duration(m.To)*m.Interval)
 	case m.From == 0:
-		return "over " + waitText(time.Duration(m.To+1)*m.Interval)
+		return "over " + DurationText(time.Duration(m.To+1)*m.Interval)
 	}
-	return fmt.Sprintf("in windows %s of %s", m.Windows(), waitText(m.Interval))
+	return fmt.Sprintf("in windows %s of %s", m.Windows(), DurationText(m.Interval))
 }
 
 // Windows is the range of windows as the configuration spells it.
@@ -124,7 +127,7 @@ func (v *Verdict) number(p placeholder) string {
 	case networkPlaceholder:
 		return v.Network
 	case retryPlaceholder:
-		return waitText(v.RetryAfter)
+		return DurationText(v.RetryAfter)
 	}
 	panic("policy: unknown placeholder " + string(p))
 }
@@ -132,10 +135,10 @@ func (v *Verdict) number(p placeholder) string {
 // words is the comparison as a sentence has it.
 func (o Op) words() string { return strings.ReplaceAll(o.String(), "_", " ") }
 
-// waitText is a duration in one unit, rounded up: 40 seconds, 12 minutes, 3
+// DurationText is a duration in one unit, rounded up: 40 seconds, 12 minutes, 3
 // hours, 2 days. Each unit is used up to twice the next one, so that rounding
 // stays below a half.
-func waitText(d time.Duration) string {
+func DurationText(d time.Duration) string {
 	units := []struct {
 		name string
 		size time.Duration

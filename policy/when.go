@@ -20,7 +20,7 @@ import (
 type When struct {
 	source  string
 	program *vm.Program
-	terms   []Term
+	read    []placed
 }
 
 // SyntaxError is a mistake inside a text of the configuration.
@@ -53,18 +53,22 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	return &When{source, program, c.terms}, nil
+	for i := range c.read {
+		c.read[i].offset = byteOffset(source, c.read[i].offset)
+	}
+	return &When{source, program, c.read}, nil
 }
 
 // String is the expression as the configuration has it.
 func (w *When) String() string { return w.source }
 
-// Terms are the attributes and headers that the expression reads.
-func (w *When) Terms() []Term {
+// terms are the attributes and headers that the expression reads, each where it
+// stands first.
+func (w *When) terms() []placed {
 	if w == nil {
 		return nil
 	}
-	return w.terms
+	return w.read
 }
 
 // holds evaluates the expression; a nil When always holds.
@@ -91,28 +95,32 @@ func syntaxError(source string, err error) *SyntaxError {
 		return &SyntaxError{0, err}
 	}
 	message, _, _ := strings.Cut(at.Message, "\n")
-	offset := len(source)
-	for i := range source {
-		if at.From == 0 {
-			offset = i
-			break
-		}
-		at.From--
-	}
+	offset := byteOffset(source, at.From)
 	if at.Prev != nil {
 		return &SyntaxError{offset, at.Prev}
 	}
 	return &SyntaxError{offset, errors.New(message)}
 }
 
+// byteOffset is where the character of that number begins.
+func byteOffset(source string, character int) int {
+	for i := range source {
+		if character == 0 {
+			return i
+		}
+		character--
+	}
+	return len(source)
+}
+
 // listFunction makes a list callable; no expression can spell its name, so
 // that `in` stays the one way to ask a list.
 func listFunction(name string, list *List) expr.Option {
-	has := list.HasText
+	has := list.hasText
 	if list.kind == CIDRList {
 		has = func(s string) bool {
 			addr, err := netip.ParseAddr(s)
-			return err == nil && list.HasAddr(addr)
+			return err == nil && list.hasAddr(addr)
 		}
 	}
 	return expr.Function(listPrefix+name, func(args ...any) (any, error) {
@@ -128,7 +136,7 @@ const listPrefix = "list "
 type whenCompiler struct {
 	lists map[string]*List
 
-	terms    []Term
+	read     []placed // with offsets in characters
 	unknown  []*ast.IdentifierNode
 	asked    []*ast.IdentifierNode // of these, those that `in` stands before
 	header   []*ast.IdentifierNode // uses of `header` without a name behind it, so far
@@ -159,7 +167,7 @@ func (c *whenCompiler) identifier(n *ast.IdentifierNode) {
 	case known && a == Header:
 		c.header = append(c.header, n)
 	case known:
-		c.use(Term{Attribute: a})
+		c.use(Term{Attribute: a}, n)
 	case strings.HasPrefix(n.Value, listPrefix):
 	default:
 		c.unknown = append(c.unknown, n)
@@ -177,13 +185,13 @@ func (c *whenCompiler) member(n *ast.MemberNode) {
 		return // header[…] without a constant name stays a mistake
 	}
 	name.Value = textproto.CanonicalMIMEHeaderKey(name.Value)
-	c.use(Term{Header, name.Value})
+	c.use(Term{Header, name.Value}, of)
 	c.header = slices.DeleteFunc(c.header, func(h *ast.IdentifierNode) bool { return h == of })
 }
 
-func (c *whenCompiler) use(t Term) {
-	if !slices.Contains(c.terms, t) {
-		c.terms = append(c.terms, t)
+func (c *whenCompiler) use(t Term, n ast.Node) {
+	if !slices.ContainsFunc(c.read, func(p placed) bool { return p.Term == t }) {
+		c.read = append(c.read, placed{t, n.Location().From})
 	}
 }
 
@@ -217,28 +225,48 @@ func kindOf(n ast.Node) Kind {
 	return Text
 }
 
-// checkCase refuses a comparison that cannot hold because attributes are in
-// lower case.
+// checkCase refuses a comparison that cannot hold because attributes have one
+// spelling.
 func (c *whenCompiler) checkCase(n *ast.BinaryNode) {
 	switch n.Operator {
-	case "==", "!=", "in", "startsWith", "endsWith", "contains":
+	case "==", "!=":
+		c.checkSpelling(n.Right, n.Left, true)
+	case "in":
+	case "startsWith", "endsWith", "contains":
+		c.checkSpelling(n.Left, n.Right, false)
+		return
 	default:
 		return
 	}
-	id, ok := n.Left.(*ast.IdentifierNode)
+	c.checkSpelling(n.Left, n.Right, true)
+}
+
+// checkSpelling looks at the texts that an attribute is compared with, whole or
+// in part.
+func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, whole bool) {
+	id, ok := attribute.(*ast.IdentifierNode)
 	if !ok {
 		return
 	}
-	if a, ok := ParseAttribute(id.Value); !ok || a.Kind() != Text || asReceived(a) {
+	a, ok := ParseAttribute(id.Value)
+	if !ok || a.Kind() == Number || asReceived(a) {
 		return
 	}
-	texts := []ast.Node{n.Right}
-	if list, ok := n.Right.(*ast.ArrayNode); ok {
-		texts = list.Nodes
+	nodes := []ast.Node{texts}
+	if list, ok := texts.(*ast.ArrayNode); ok {
+		nodes = list.Nodes
 	}
-	for _, t := range texts {
-		if s, ok := t.(*ast.StringNode); ok && s.Value != strings.ToLower(s.Value) {
-			c.mistake(t, fmt.Errorf("%s is always lower case; write %q", id.Value, strings.ToLower(s.Value)))
+	for _, node := range nodes {
+		text, ok := node.(*ast.StringNode)
+		if !ok {
+			continue
+		}
+		if addr, err := netip.ParseAddr(text.Value); whole && a.Kind() == Address && err == nil {
+			if _, spelled := normalIP(addr); spelled != text.Value {
+				c.mistake(node, fmt.Errorf("%s is spelled otherwise; write %q", id.Value, spelled))
+			}
+		} else if text.Value != strings.ToLower(text.Value) {
+			c.mistake(node, fmt.Errorf("%s is always lower case; write %q", id.Value, strings.ToLower(text.Value)))
 		}
 	}
 }

@@ -66,7 +66,7 @@ func TestWhenTermsAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, term := range w.Terms() {
+	for _, term := range w.terms() {
 		got = append(got, term.String())
 	}
 	slices.Sort(got)
@@ -92,6 +92,9 @@ func TestWhenMistakes(t *testing.T) {
 		{`header[sender] == "a"`, 0, `header needs a name; write header["Name"]`},
 		{`helo_name == "Client"`, 13, `helo_name is always lower case; write "client"`},
 		{`encryption_protocol in ["tlsv1.2", "TLSv1.3"]`, 35, `encryption_protocol is always lower case; write "tlsv1.3"`},
+		{`"Client" == helo_name`, 0, `helo_name is always lower case; write "client"`},
+		{`client_address == "2001:DB8:0::1"`, 18, `client_address is spelled otherwise; write "2001:db8::1"`},
+		{`encryption_protocol startsWith "TLSv1"`, 31, `encryption_protocol is always lower case; write "tlsv1"`},
 		{`sender ==`, 8, `unexpected token EOF`},
 		{``, 0, `unexpected token EOF`},
 		{`é`, 0, ``},

@@ -11,6 +11,10 @@ import (
 // forward is time that passed; a step back of less than one interval holds the
 // clock at the newest time seen; a larger one begins a new timeline, on which
 // the newest window is the current one. So a window's number never goes back.
+//
+// A session may come late with a reading that it took before another's. Go's
+// readings carry a monotonic clock, which no step touches: by it, a reading
+// taken before the newest one is known and moves nothing.
 type clock struct {
 	interval int64 // nanoseconds
 	line     atomic.Pointer[timeline]
@@ -21,7 +25,11 @@ type clock struct {
 type timeline struct {
 	offset int64        // added to floor(time / interval), so that numbers go on over a step back
 	newest atomic.Int64 // the newest time seen, in nanoseconds since 1970, or retired
+	taken  atomic.Int64 // when that was read, by the monotonic clock since origin
 }
+
+// origin is what monotonic readings are told from; its wall time is not used.
+var origin = time.Now()
 
 const (
 	never   = math.MinInt64 // newest, before the first reading
@@ -30,14 +38,14 @@ const (
 
 func newClock(interval time.Duration) *clock {
 	c := &clock{interval: int64(interval)}
-	c.begin(0, never)
+	c.begin(0, never, math.MinInt64)
 	return c
 }
 
 // read is the window at now, by the timeline's number, and how much of it has
 // passed.
 func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
-	line, t := c.advance(now.UnixNano())
+	line, t := c.advance(now)
 	w = floorDiv(t, c.interval)
 	return w + line.offset, time.Duration(t - w*c.interval)
 }
@@ -56,11 +64,15 @@ func (c *clock) current() int64 {
 // timeline is retired before its successor stands, and read only if it is not
 // retired: so two readers can disagree about the time, but never about which
 // window has which number.
-func (c *clock) advance(now int64) (*timeline, int64) {
+func (c *clock) advance(reading time.Time) (*timeline, int64) {
+	now, taken := reading.UnixNano(), int64(reading.Sub(origin))
+	monotonic := reading != reading.Round(0)
 	for {
 		line := c.line.Load()
-		switch t := line.newest.Load(); judge(t, now, c.interval) {
+		late := monotonic && taken < line.taken.Load()
+		switch t := line.newest.Load(); judge(t, now, c.interval, late) {
 		case passed:
+			line.taken.Store(taken)
 			if t == now || line.newest.CompareAndSwap(t, now) {
 				return line, now
 			}
@@ -68,7 +80,7 @@ func (c *clock) advance(now int64) (*timeline, int64) {
 			return line, t
 		case steppedBack:
 			if line.newest.CompareAndSwap(t, retired) {
-				c.begin(line.offset+floorDiv(t, c.interval)-floorDiv(now, c.interval), now)
+				c.begin(line.offset+floorDiv(t, c.interval)-floorDiv(now, c.interval), now, taken)
 			}
 		case replaced: // its successor is one store away
 			runtime.Gosched()
@@ -76,9 +88,10 @@ func (c *clock) advance(now int64) (*timeline, int64) {
 	}
 }
 
-func (c *clock) begin(offset, newest int64) {
+func (c *clock) begin(offset, newest, taken int64) {
 	line := &timeline{offset: offset}
 	line.newest.Store(newest)
+	line.taken.Store(taken)
 	c.line.Store(line)
 }
 
@@ -87,15 +100,17 @@ type reading uint8
 
 const (
 	passed      reading = iota // as late or later
-	held                       // earlier by less than an interval
+	held                       // earlier by less than an interval, or read before it
 	steppedBack                // earlier by an interval or more
 	replaced                   // the timeline has ended
 )
 
-func judge(newest, now, interval int64) reading {
+func judge(newest, now, interval int64, late bool) reading {
 	switch {
 	case newest == retired:
 		return replaced
+	case late:
+		return held
 	case now >= newest:
 		return passed
 	case newest-now < interval:

@@ -68,6 +68,26 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// A session that was held up between its reading and its use of it is late, not
+// proof of a step back.
+func TestLateReadingsMoveNothing(t *testing.T) {
+	c := newClock(time.Second)
+	start := time.Now()
+	first, _ := c.read(start)
+	newest, _ := c.read(start.Add(10 * time.Second))
+	if newest-first < 9 {
+		t.Fatalf("ten seconds are %d windows", newest-first)
+	}
+	for range 3 {
+		if w, _ := c.read(start.Add(time.Second)); w != newest {
+			t.Errorf("a reading of nine seconds ago is in window %d; want the newest, %d", w, newest)
+		}
+	}
+	if w, _ := c.read(start.Add(11 * time.Second)); w != newest+1 {
+		t.Errorf("a second on is window %d; want %d", w, newest+1)
+	}
+}
+
 func TestWindowsAreAlignedToTheEpoch(t *testing.T) {
 	tests := []struct {
 		unix     int64

@@ -55,7 +55,8 @@ type Definition struct {
 	Windows  int           // 1 to MaxWindows
 }
 
-func (d Definition) check() error {
+// Check says what is wrong with a definition, if anything.
+func (d Definition) Check() error {
 	if err := CheckName(d.Name); err != nil {
 		return err
 	}

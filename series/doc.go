@@ -13,7 +13,7 @@
 // added at 10:04:59.999 and at 10:05:00 is in two windows. At 10:05:00 every
 // window has moved up by one number and the oldest has gone. A series therefore
 // covers between windows-1 and windows intervals of the past, by how much of
-// window 0 has passed ([Series.Elapsed]).
+// window 0 has passed (which [Series.Counts] tells).
 //
 // # Steps of the clock
 //

@@ -26,7 +26,7 @@ type Series struct {
 
 // Define checks the definition and makes an empty series of it.
 func Define(d Definition) (*Series, error) {
-	if err := d.check(); err != nil {
+	if err := d.Check(); err != nil {
 		return nil, err
 	}
 	s := &Series{def: d, clock: newClock(d.Interval)}
@@ -127,30 +127,25 @@ func (s *Series) span(current int64, from, to int) span {
 }
 
 // Counts is the count of every single window, the current one first, appended
-// to dst[:0].
-func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) []int64 {
-	current, _ := s.clock.read(now)
-	dst = dst[:0]
+// to dst[:0], and how much of the current window has passed, by the same
+// reading of the clock: less than an interval. While a step back of the clock
+// holds the window, that does not grow.
+func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int64, elapsed time.Duration) {
+	current, elapsed := s.clock.read(now)
+	counts = dst[:0]
 	for range s.def.Windows {
-		dst = append(dst, 0)
+		counts = append(counts, 0)
 	}
 	if !s.Takes(k) {
-		return dst
+		return counts, elapsed
 	}
 	sp := s.span(current, 0, s.def.Windows-1)
 	if k.addr.IsValid() {
-		s.family(k.addr).tally(dst, addressOf(k.addr), m.bits(k.addr), sp)
+		s.family(k.addr).tally(counts, addressOf(k.addr), m.bits(k.addr), sp)
 	} else {
-		s.texts.tally(dst, k.text, sp)
+		s.texts.tally(counts, k.text, sp)
 	}
-	return dst
-}
-
-// Elapsed is how much of the current window has passed: less than an interval.
-// While a step back of the clock holds the window, it does not grow.
-func (s *Series) Elapsed(now time.Time) time.Duration {
-	_, elapsed := s.clock.read(now)
-	return elapsed
+	return counts, elapsed
 }
 
 // Remove takes the counter of k out of every window, and an address out of

@@ -63,7 +63,6 @@ func serve(path string, out io.Writer) error {
 	}
 	server := &milter.Server{
 		Engine:     engine,
-		OnError:    conf.Policy.OnError,
 		MaxDelayed: conf.Policy.MaxDelayed,
 		Log:        log,
 		Now:        now,
