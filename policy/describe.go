@@ -3,6 +3,8 @@ package policy
 import (
 	"fmt"
 	"strings"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // String tells the add as `check` shows it.
@@ -45,6 +47,12 @@ func (r *Rule) String() string {
 	for i := range r.Any {
 		fmt.Fprintf(&b, "\nany %s", r.Any[i])
 	}
+	if r.AllowSharedKey {
+		b.WriteString("\nallow_shared_key")
+	}
+	if r.Reply != nil {
+		fmt.Fprintf(&b, "\nreply %s", r.Reply)
+	}
 	return b.String()
 }
 
@@ -70,8 +78,8 @@ func (c Condition) String() string {
 	if len(c.Key) > 0 {
 		fmt.Fprintf(&b, " for %s", c.Key)
 	}
-	if c.Masked {
-		fmt.Fprintf(&b, " by /%d (IPv4), /%d (IPv6)", c.Mask.IPv4, c.Mask.IPv6)
+	if networks := networksText(c.Mask); c.Masked && networks != "" {
+		fmt.Fprintf(&b, " by %s", networks)
 	}
 	fmt.Fprintf(&b, " in windows %s", windowsText(c.From, c.To))
 	if c.Sliding {
@@ -79,4 +87,17 @@ func (c Condition) String() string {
 	}
 	fmt.Fprintf(&b, " %s %d", c.Op.words(), c.Threshold)
 	return b.String()
+}
+
+// networksText names the masks that make networks of addresses. That of the
+// family which a series does not have never does.
+func networksText(m series.Mask) string {
+	var networks []string
+	if m.IPv4 < series.Host.IPv4 {
+		networks = append(networks, fmt.Sprintf("/%d (IPv4)", m.IPv4))
+	}
+	if m.IPv6 < series.Host.IPv6 {
+		networks = append(networks, fmt.Sprintf("/%d (IPv6)", m.IPv6))
+	}
+	return strings.Join(networks, ", ")
 }

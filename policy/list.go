@@ -39,10 +39,14 @@ func NewList(kind ListKind) *List {
 
 // String tells how many entries the list holds, and of what.
 func (l *List) String() string {
+	n, what := len(l.exact)+len(l.domains)+len(l.below), "text"
 	if l.kind == CIDRList {
-		return fmt.Sprintf("%d networks", len(l.networks))
+		n, what = len(l.networks), "network"
 	}
-	return fmt.Sprintf("%d texts", len(l.exact)+len(l.domains)+len(l.below))
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // Add puts an entry into the list: a network or an address, or a text, where

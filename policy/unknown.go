@@ -16,10 +16,15 @@ func (e UnknownError) Error() string {
 	if guess := e.guess(); guess != "" {
 		return fmt.Sprintf("unknown %s %q; did you mean %s?", e.What, e.Name, guess)
 	}
-	if len(e.Known) == 0 {
-		return fmt.Sprintf("unknown %s %q; there is none", e.What, e.Name)
+	known := "there is none"
+	switch len(e.Known) {
+	case 0:
+	case 1:
+		known = "there is " + e.Known[0]
+	default:
+		known = "there are " + strings.Join(e.Known, ", ")
 	}
-	return fmt.Sprintf("unknown %s %q; there is %s", e.What, e.Name, strings.Join(e.Known, ", "))
+	return fmt.Sprintf("unknown %s %q; %s", e.What, e.Name, known)
 }
 
 // guess is the nearest known name, if it is near: within a third of its length.

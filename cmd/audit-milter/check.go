@@ -23,7 +23,7 @@ func checkCommand() *cobra.Command {
 file:line:column: what is wrong, and what would be right; the exit status is
 then 1. Otherwise what was understood is printed, with notes on what a policy
 costs and where it may surprise.`,
-		Args: exactly(0, "check takes none"),
+		Args: exactly(0, "write audit-milter check --config FILE"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := config.Load(path)
 			if err != nil {
@@ -60,6 +60,9 @@ func describe(out io.Writer, conf *config.Config) {
 }
 
 func describeSeries(out io.Writer, p *policy.Policy) {
+	if len(p.Series) == 0 {
+		return
+	}
 	fmt.Fprintln(out, "\nSeries")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, s := range p.Series {
@@ -75,6 +78,9 @@ func describeSeries(out io.Writer, p *policy.Policy) {
 }
 
 func describeRules(out io.Writer, p *policy.Policy) {
+	if len(p.Rules) == 0 {
+		return
+	}
 	fmt.Fprintln(out, "\nRules, in the order in which they are asked")
 	for _, r := range p.Rules {
 		fmt.Fprintf(out, "  %s\n", strings.ReplaceAll(r.String(), "\n", "\n    "))

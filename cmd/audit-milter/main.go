@@ -72,13 +72,14 @@ type refusal struct{}
 
 func (refusal) Error() string { return "refused" }
 
-// exactly makes a wrong number of arguments a usage error.
-func exactly(n int, what string) cobra.PositionalArgs {
+// exactly makes a wrong number of arguments a usage error, which says what is
+// right.
+func exactly(n int, right string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == n {
 			return nil
 		}
-		return usageError{fmt.Errorf("%d arguments; %s", len(args), what)}
+		return usageError{errors.New(right)}
 	}
 }
 

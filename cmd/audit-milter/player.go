@@ -112,6 +112,9 @@ func (p *player) mail() (bool, error) {
 // recipients plays those that the MTA refuses first; the message goes on when
 // one of the others passes.
 func (p *player) recipients() (bool, error) {
+	if len(p.refusedTo)+len(p.to) == 0 {
+		p.print("rcpt", "", "no recipient, so the dialogue ends here; --to gives one")
+	}
 	for _, r := range p.refusedTo {
 		if err := p.refusedRecipient(r); err != nil {
 			return false, err
@@ -192,14 +195,18 @@ func (p *player) content() (bool, error) {
 	return p.show("eom", "", 0, 0, act, nil)
 }
 
+// change is a change of the message in words. The one change that audit-milter
+// makes of a header is to nothing, which removes it.
 func change(c gomilter.ModifyAction) string {
-	switch {
-	case c.Code == gomilter.ActQuarantine:
+	switch c.Code {
+	case gomilter.ActQuarantine:
 		return "quarantine: " + c.Reason
-	case c.HeaderValue == "":
+	case gomilter.ActInsertHeader:
+		return fmt.Sprintf("header %s: %s", c.HeaderName, strings.TrimSpace(c.HeaderValue))
+	case gomilter.ActChangeHeader:
 		return fmt.Sprintf("remove header %s (number %d)", c.HeaderName, c.HeaderIndex)
 	}
-	return fmt.Sprintf("header %s: %s", c.HeaderName, strings.TrimSpace(c.HeaderValue))
+	return fmt.Sprintf("a change of unknown code %q", c.Code)
 }
 
 // show prints an answer and reports whether the dialogue goes on.
@@ -211,7 +218,7 @@ func (p *player) show(stage, what string, off, unanswered gomilter.OptProtocol, 
 	case p.session.ProtocolOption(off):
 		p.print(stage, what, "not asked for")
 	case p.session.ProtocolOption(unanswered):
-		p.print(stage, what, "counted, no answer is waited for")
+		p.print(stage, what, "shown, no answer is waited for")
 	default:
 		p.print(stage, what, answer(act))
 	}

@@ -64,7 +64,7 @@ is refused.`,
 	f.StringArrayVar(&refusedTo, "refused-to", nil, "a recipient that the MTA refuses, as `address=status`, such as x@example.org=5.1.1; may be repeated")
 	f.StringArrayVar(&headers, "header", nil, "a header `field`, as \"Name: value\"; may be repeated")
 	f.Int64Var(&d.size, "size", 0, "the SIZE that the client declares, in `bytes`; 0 declares none")
-	f.StringArrayVar(&macros, "macro", nil, "a macro that the MTA sends at every stage, as `name=value`, such as {daemon_name}=smtps; may be repeated")
+	f.StringArrayVar(&macros, "macro", nil, "a macro that the MTA sends at every stage, as `name=value`, such as daemon_name=smtps; a name of more than one letter may stand in braces; may be repeated")
 	return cmd
 }
 
@@ -97,21 +97,30 @@ func (d *dialogue) parse(client string, refusedTo, headers, macros []string) (er
 	for _, m := range macros {
 		name, value, ok := strings.Cut(m, "=")
 		if !ok || name == "" {
-			return fmt.Errorf("--macro %s is not NAME=VALUE, such as {daemon_name}=smtps", m)
+			return fmt.Errorf("--macro %s is not NAME=VALUE, such as daemon_name=smtps", m)
 		}
-		d.macros = append(d.macros, name, value)
+		d.macros = append(d.macros, macroName(name), value)
 	}
 	return nil
 }
 
+// macroName is a macro's name as the protocol has it: in braces, unless it is
+// one letter.
+func macroName(name string) string {
+	if len(name) == 1 || strings.HasPrefix(name, "{") {
+		return name
+	}
+	return "{" + name + "}"
+}
+
 // probe plays the dialogue and prints it.
 func probe(out io.Writer, addr milter.Listen, d dialogue) error {
-	fmt.Fprintln(out, "The events of this dialogue are counted like any client's.")
 	p, err := dialMilter(out, addr, d)
 	if err != nil {
 		return err
 	}
 	defer p.close()
+	fmt.Fprintln(out, "The events of this dialogue are counted like any client's.")
 	if err := p.play(); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ lines to paste into Postfix's main.cf and Sendmail's sendmail.mc.
 
 SIGTERM and SIGINT end it: no new sessions are taken, and those with a message
 in progress may finish it, all within 10 seconds.`,
-		Args: exactly(0, "serve takes none"),
+		Args: exactly(0, "write audit-milter serve --config FILE"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(path, cmd.OutOrStdout())
 		},
@@ -56,7 +56,6 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
 	listeners, err := listen(conf.Listen)
 	if err != nil {
 		return err
@@ -72,7 +71,10 @@ func serve(path string, out io.Writer) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy))
-	return supervise(server, conf.Listen, listeners, signals, log)
+	err = supervise(server, conf.Listen, listeners, signals, log)
+	engine.Close() // it may hold lines back, and the log ends with the next one
+	log.Info("stopped")
+	return err
 }
 
 // supervise serves all listeners until a signal ends it or one fails.
@@ -93,7 +95,6 @@ func supervise(server *milter.Server, specs []milter.Listen, listeners []net.Lis
 		log.Warn("sessions were cut off", "error", drainErr)
 	}
 	serving.Wait()
-	log.Info("stopped")
 	return err
 }
 

@@ -101,7 +101,7 @@ func (n node) oneThreshold() {
 			key.errorf("%s stands beside %s; a condition has one threshold, so keep one of them", key.Value, first)
 		}
 	}
-	if first == "" && n.Kind == yaml.MappingNode && !n.hasBadKey() {
+	if n.lacks(thresholds...) {
 		n.errorf("the threshold is missing; write one of %s, for example above: 100", nameList(thresholds))
 	}
 }
@@ -137,8 +137,8 @@ func windowNumber(text string) (int, bool) {
 // mask is a number of bits for a series of one family, and one number for
 // each family of the others. Which it is, the named series says.
 func (d *decoder) mask(n node, name string) series.Mask {
-	t := series.String // also for a series that there is not
-	if s := d.find(name); s != nil {
+	t := series.String // also for a series that there is not, or whose type is wrong
+	if s := d.find(name); s != nil && !d.seriesAt(name).unsure("type") {
 		t = s.Type
 	}
 	mask := series.Host

@@ -25,6 +25,7 @@
 package config
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
 	"strings"
@@ -90,11 +91,12 @@ func Parse(name string, data []byte) (*Config, error) {
 }
 
 func parse(name string, data []byte, read func(path string) ([]byte, error)) (*Config, error) {
+	data = bytes.TrimPrefix(data, byteOrderMark)
 	d := newDecoder(name, data, read)
 	if root := d.root(data); root != nil {
-		top := node{Node: root, doc: d.document, name: "a configuration"}
-		d.decode(top)
-		d.check(top)
+		d.top = node{Node: root, doc: d.document, name: "a configuration"}
+		d.decode(d.top)
+		d.check()
 	}
 	if len(d.errs) > 0 {
 		return nil, d.errs.sorted(name)
@@ -102,9 +104,14 @@ func parse(name string, data []byte, read func(path string) ([]byte, error)) (*C
 	return d.config, nil
 }
 
+// byteOrderMark is what some editors begin a UTF-8 file with. It is no part of
+// the text, neither here nor in a list's file.
+var byteOrderMark = []byte("\ufeff")
+
 // decoder turns a document into a configuration.
 type decoder struct {
 	*document
+	top    node
 	read   func(path string) ([]byte, error) // reads a list's file
 	config *Config
 	policy *policy.Policy          // config's

@@ -93,9 +93,12 @@ listen: 127.0.0.1:9900
 	const want = `audit.yaml:2:5: rule 1: name is missing; write for example name: connection-flood
 audit.yaml:2:9: rule 1: unknown stage "conect"; did you mean connect?
 audit.yaml:3:17: rule 1: unknown placeholder "retry_afer"; did you mean retry_after?
+audit.yaml:7:36: rule "quota": the series has windows 0-5; 9 is beyond
+audit.yaml:7:47: rule "quota": series "by_user" is of type string and has no masks
 audit.yaml:7:58: rule "quota": above needs a whole number, not "1.5"
 audit.yaml:8:11: rule "quota": when: unknown attribute "sendr"; did you mean sender?
 audit.yaml:9:11: rule "quota": unknown verdict "tempfial"; did you mean tempfail?
+audit.yaml:12:36: rule "slow": the series has windows 0-5; 9 is beyond
 audit.yaml:14:12: rule "slow": delay must be 1s to 8s, not 9
 audit.yaml:20:74: series "by_user": recipient is not known at mail; it is known at rcpt, rcpt_refused, refused
 audit.yaml:20:103: series "by_user": persist is not built yet; leave it out: counts are kept in memory and begin anew when the daemon starts
@@ -115,6 +118,22 @@ near.txt:3:1: list "near": "mx#1" is not a network; write 192.0.2.0/24, 2001:db8
 	var all Errors
 	if !errors.As(err, &all) || all[0].Line != 2 || all[0].Column != 5 {
 		t.Errorf("the error is %T; its first one is at %v", err, all[0])
+	}
+}
+
+// What an editor puts at a file's beginning is no part of its text.
+func TestByteOrderMark(t *testing.T) {
+	const text = "\ufefflists: {near: {cidr: [], file: near.txt}, bulk: {string: [], file: bulk.txt}}\n"
+	files := map[string]string{"near.txt": "\ufeff192.0.2.1\n", "bulk.txt": "\ufeff# a comment\na@example.com\n"}
+	c, err := parse("audit.yaml", []byte(text), readMap(files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, []string{c.Lists["near"].String(), c.Lists["bulk"].String()}, []string{"1 network", "1 text"})
+
+	const bad = "\ufeffrules: [{name: a, at: mail, then: reject, reply: 'Wait {x}'}]\n"
+	if _, err := Parse("f", []byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "f:1:56: ") {
+		t.Errorf("got %v, want it at f:1:56", err)
 	}
 }
 

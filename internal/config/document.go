@@ -19,6 +19,14 @@ type document struct {
 	lines []string // without line ends, to find a column inside a text
 	errs  Errors
 	bad   map[*yaml.Node]bool // where a mistake was noted
+	lost  map[slot]bool       // what is not there, but may be meant
+}
+
+// slot is a key that a mapping may have. It is lost when it was missed, and
+// when it may stand there misspelt or under a key that is refused.
+type slot struct {
+	mapping *yaml.Node
+	key     string
 }
 
 func newDocument(file string, data []byte) *document {
@@ -26,6 +34,7 @@ func newDocument(file string, data []byte) *document {
 		file:  file,
 		lines: strings.Split(string(data), "\n"),
 		bad:   make(map[*yaml.Node]bool),
+		lost:  make(map[slot]bool),
 	}
 }
 

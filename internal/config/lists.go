@@ -1,14 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
-
-	"gopkg.in/yaml.v3"
 
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -67,7 +66,7 @@ func (d *decoder) list(n node) *policy.List {
 		optional("string", fill),
 		optional("file", func(n node) { d.readList(n, list) }),
 	)
-	if n.Kind == yaml.MappingNode && !n.hasBadKey() && !n.has(entries) {
+	if n.lacks("cidr", "string") {
 		n.errorf("what the list holds is missing; write cidr: [] or string: [], with entries or beside a file")
 	}
 	return list
@@ -97,7 +96,8 @@ func (d *decoder) readList(n node, list *policy.List) {
 		n.errorf("cannot read %s: %s", path, reason(err))
 		return
 	}
-	for i, line := range strings.Split(string(data), "\n") {
+	text := string(bytes.TrimPrefix(data, byteOrderMark))
+	for i, line := range strings.Split(text, "\n") {
 		entry, column := listEntry(line)
 		if entry == "" {
 			continue

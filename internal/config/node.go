@@ -21,6 +21,7 @@ type node struct {
 	doc     *document
 	subject string // the thing it belongs to, such as `rule "connection-flood"`
 	name    string // its key, or its list's
+	example string // how its key may look that cannot be left out
 }
 
 func (n node) errorf(format string, args ...any) { n.fail(fmt.Errorf(format, args...)) }
@@ -144,7 +145,11 @@ func (n node) items() []node {
 // some are the items of what must be a list with at least one.
 func (n node) some(want string) []node {
 	items := n.list(want)
-	if n.Kind == yaml.SequenceNode && len(items) == 0 {
+	switch {
+	case n.Kind != yaml.SequenceNode || len(items) > 0:
+	case n.example != "":
+		n.errorf("%s is an empty list; write for example %s", n.name, n.example)
+	default:
 		n.errorf("%s is an empty list; leave it out, or give it a value", n.name)
 	}
 	return items
@@ -219,19 +224,38 @@ func (n node) mapping(want string, fields ...field) {
 		return
 	}
 	entries := n.entries(want)
-	unknown := n.refuseUnknown(entries, fields)
+	misspelt := n.refuseUnknown(entries, fields)
 	for _, f := range fields {
 		at := slices.IndexFunc(entries, func(e entry) bool { return e.key.name == f.name })
 		switch {
-		case at < 0 && f.example != "" && !unknown && !n.has(f.name):
-			n.errorf("%s is missing; write for example %s", f.name, f.example)
 		case at < 0:
+			n.without(f, misspelt || n.has(f.name) || n.has("<<"))
 		case f.decode == nil:
 			entries[at].key.errorf("%s is not built yet; leave it out: %s", f.name, f.unbuilt)
 		default:
-			f.decode(entries[at].value)
+			value := entries[at].value
+			value.example = f.example
+			f.decode(value)
 		}
 	}
+}
+
+// without notes that a mapping lacks a key, unless that may be there under a
+// key that was refused.
+func (n node) without(f field, refused bool) {
+	if f.example != "" && !refused {
+		n.errorf("%s is missing; write for example %s", f.name, f.example)
+	}
+	if f.example != "" || refused {
+		n.doc.lost[slot{n.Node, f.name}] = true
+	}
+}
+
+// lacks reports whether a mapping has none of the keys, not even misspelt.
+func (n node) lacks(keys ...string) bool {
+	return n.Kind == yaml.MappingNode && !slices.ContainsFunc(keys, func(key string) bool {
+		return n.has(key) || n.doc.lost[slot{n.Node, key}]
+	})
 }
 
 // refuseUnknown notes an error at every key that is not a field's, and reports
@@ -289,6 +313,14 @@ func (n node) child(key string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+// value is the text of a mapping's key; "" when there is none.
+func (n node) value(key string) string {
+	if value := n.child(key); value != nil {
+		return value.Value
+	}
+	return ""
 }
 
 // choice is one of a few names.

@@ -11,17 +11,28 @@ import (
 // check notes what [policy.Policy.Check] finds wrong, at the nodes that it is
 // about. What may only be the echo of a mistake already noted is left out: it
 // is wrong or right when that one has been mended.
-func (d *decoder) check(root node) {
-	for _, e := range d.policy.Check() {
-		if d.echo(root, e.Path) {
-			continue
+func (d *decoder) check() {
+	errs := d.policy.Check()
+	for _, section := range []string{"series", "rules"} { // rules may echo what is wrong with their series
+		var own []*policy.FieldError
+		for _, e := range errs {
+			if e.Path[0] == section && !d.echo(e.Path) {
+				own = append(own, e)
+			}
 		}
-		n := root.at(e.Path)
-		if name, ok := e.Path[1].(string); ok && len(e.Path) == 2 {
-			n = root.at(e.Path[:1]).key(name)
+		for _, e := range own { // now, since none of them is an echo of another
+			d.note(e)
 		}
-		n.about(d.subject(e.Path)).failAt(d.offset(n, e), e.Err)
 	}
+}
+
+// note notes an error at its node, that of a whole series at its name.
+func (d *decoder) note(e *policy.FieldError) {
+	n := d.top.at(e.Path)
+	if name, ok := e.Path[1].(string); ok && len(e.Path) == 2 {
+		n = d.top.at(e.Path[:1]).key(name)
+	}
+	n.about(d.subject(e.Path)).failAt(d.offset(n, e), e.Err)
 }
 
 // at is the node of a path, or the deepest one above it that there is. Where
@@ -48,6 +59,9 @@ func (n node) at(path []any) node {
 	return n
 }
 
+// seriesAt is the node of that series.
+func (d *decoder) seriesAt(name string) node { return d.top.at([]any{"series", name}) }
+
 // subject is the series or rule that a path is in.
 func (d *decoder) subject(path []any) string {
 	switch at := path[1].(type) {
@@ -70,30 +84,87 @@ func (d *decoder) offset(n node, e *policy.FieldError) int {
 }
 
 // echo reports whether an error at the path may only follow from one that is
-// already noted.
-func (d *decoder) echo(root node, path []any) bool {
-	thing := root.at(path[:2])
-	switch {
-	case !thing.has("type") && !thing.has("at"), thing.isBad("type", "at", "then"):
-		return true // on these the meaning of all other fields rests
-	case len(path) == 2:
-		return thing.hasBadKey() || thing.isBad("header", "delay") // one of which a rule without then needs
+// already noted: in the field itself, or in one that says what fits there.
+func (d *decoder) echo(path []any) bool {
+	thing := d.top.at(path[:2])
+	if len(path) == 2 {
+		return thing.containsBad() // what a whole series or rule lacks, its decoder tells
 	}
-	unit := root.at(path[:min(len(path), 4)]) // a field, an add or a condition
-	return unit.containsBad() || d.readsBadSeries(root, path)
+	switch field := path[2].(string); field {
+	case "add":
+		return d.echoInAdd(path)
+	case "if", "any":
+		return d.echoInCondition(path)
+	case "reply":
+		return thing.unsure(field, "then") || d.lostConditions(path)
+	case "header":
+		return len(path) == 4 && (d.top.at(path).containsBad() || d.lostConditions(path))
+	default:
+		return thing.unsure(field)
+	}
 }
 
-// hasBadKey reports whether the mapping lacks a key or has one that is not
-// understood.
-func (n node) hasBadKey() bool {
-	return n.doc.bad[n.Node] || slices.ContainsFunc(n.keys(), func(key node) bool { return n.doc.bad[key.Node] })
+// echoInAdd is echo for `add`. An error at a whole add is that it has no stage,
+// which its decoder tells, or no key.
+func (d *decoder) echoInAdd(path []any) bool {
+	series, add := d.top.at(path[:2]), d.top.at(path[:4])
+	if len(path) == 4 {
+		at := d.find(path[1].(string)).Adds[path[3].(int)].At
+		return at == 0 || add.unsure("key") || series.unsure("type")
+	}
+	field := path[4].(string)
+	return add.unsure(field) || field == "key" && series.unsure("type")
 }
 
-// isBad reports whether a mistake was noted at one of the keys' values.
-func (n node) isBad(keys ...string) bool {
-	return slices.ContainsFunc(keys, func(key string) bool {
+// echoInCondition is echo for `if` and `any`. An error at a whole condition is
+// in the key that it has from its series.
+func (d *decoder) echoInCondition(path []any) bool {
+	condition := d.top.at(path[:4])
+	series := d.seriesAt(condition.value("series"))
+	if len(path) == 4 {
+		return condition.unsure("key") || series.unsure("type") || d.unsureKeys(condition.value("series"))
+	}
+	switch field := path[4].(string); field {
+	case "series":
+		return condition.unsure(field) || d.lostSeries()
+	case "windows":
+		return condition.unsure(field) || series.unsure("windows")
+	case "sliding":
+		return condition.unsure(field, "windows")
+	default: // mask, key
+		return condition.unsure(field) || series.unsure("type")
+	}
+}
+
+// unsureKeys reports whether a key by which the series is counted is in doubt.
+func (d *decoder) unsureKeys(name string) bool {
+	for i := range d.find(name).Adds {
+		if d.top.at([]any{"series", name, "add", i}).unsure("key") {
+			return true
+		}
+	}
+	return false
+}
+
+// lostConditions reports whether the rule that the path is in has no
+// conditions only because they were not understood.
+func (d *decoder) lostConditions(path []any) bool {
+	r := d.policy.Rules[path[1].(int)]
+	return len(r.If)+len(r.Any) == 0 && d.top.at(path[:2]).unsure("if", "any")
+}
+
+// lostSeries reports whether the file's series were not understood as a whole.
+func (d *decoder) lostSeries() bool {
+	section := d.top.child("series")
+	return d.lost[slot{d.top.Node, "series"}] || section != nil && d.bad[section]
+}
+
+// unsure reports whether what one of a mapping's keys says is in doubt: a
+// mistake was noted there, or the key was missed.
+func (n node) unsure(keys ...string) bool {
+	return n.Kind != yaml.MappingNode || slices.ContainsFunc(keys, func(key string) bool {
 		value := n.child(key)
-		return value != nil && n.of(value, key).containsBad()
+		return n.doc.lost[slot{n.Node, key}] || value != nil && n.of(value, key).containsBad()
 	})
 }
 
@@ -102,21 +173,4 @@ func (n node) containsBad() bool {
 	return n.doc.bad[n.Node] || slices.ContainsFunc(n.Content, func(c *yaml.Node) bool {
 		return n.of(c, "").containsBad()
 	})
-}
-
-// readsBadSeries reports whether the path is in a condition whose series is
-// not known well enough to say what fits it.
-func (d *decoder) readsBadSeries(root node, path []any) bool {
-	if len(path) < 4 || path[0] != "rules" {
-		return false
-	}
-	name := root.at(path[:4]).child("series")
-	if name == nil {
-		return false
-	}
-	if d.find(name.Value) == nil {
-		return len(d.policy.Series) == 0 && len(d.errs) > 0
-	}
-	s := root.at([]any{"series", name.Value})
-	return s.hasBadKey() || s.isBad("type", "windows", "add")
 }

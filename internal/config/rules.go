@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ func (d *decoder) decodeRules(n node) {
 	for i, item := range n.list("a list of rules") {
 		r := &policy.Rule{}
 		d.policy.Rules = append(d.policy.Rules, r)
-		d.rule(item.about(ruleSubject(i, nameOf(item))), r)
+		d.rule(item.about(ruleSubject(i, item.value("name"))), r)
 	}
 }
 
@@ -25,13 +26,6 @@ func ruleSubject(i int, name string) string {
 		return fmt.Sprintf("rule %d", i+1)
 	}
 	return fmt.Sprintf("rule %q", name)
-}
-
-func nameOf(rule node) string {
-	if name := rule.child("name"); name != nil {
-		return name.Value
-	}
-	return ""
 }
 
 // rule decodes a rule.
@@ -68,6 +62,9 @@ func (d *decoder) rule(n node, r *policy.Rule) {
 		unbuilt("penalty", "a rule fires as long as its conditions hold"),
 		unbuilt("notify", "every verdict is a line of the log"),
 	)
+	if n.lacks("then", "delay", "header") {
+		n.errorf("a rule needs then: %s; or delay or header", nameList(policy.ActionNames()))
+	}
 }
 
 // ruleStages are the names of the stages at which a rule may stand.
@@ -126,13 +123,26 @@ func template(n node, text string) *policy.Template {
 func headers(items []node) []policy.HeaderTemplate {
 	all := make([]policy.HeaderTemplate, len(items))
 	for i, n := range items {
-		text := n.text("a header, such as X-Audit: {count}")
-		name, value, _ := strings.Cut(text, ":")
-		header, err := policy.ParseTerm(fmt.Sprintf("header[%q]", name))
-		if text != "" && (err != nil || value == "") {
-			n.errorf("%q is not a header; write Name: value", text)
-		}
-		all[i] = policy.HeaderTemplate{Name: header.Header, Value: template(n, strings.TrimLeft(value, " "))}
+		all[i] = header(n)
 	}
 	return all
+}
+
+// traceFields are what a message's way is told by. A header of a rule replaces
+// those that came with the message.
+var traceFields = []string{"Received", "Return-Path", "Delivered-To"}
+
+func header(n node) policy.HeaderTemplate {
+	text := n.text("a header, such as X-Audit: {count}")
+	name, value, _ := strings.Cut(text, ":")
+	value = strings.TrimLeft(value, " ")
+	field, err := policy.ParseTerm(fmt.Sprintf("header[%q]", name))
+	switch {
+	case text == "":
+	case err != nil || value == "":
+		n.errorf("%q is not a header; write Name: value", text)
+	case slices.Contains(traceFields, field.Header):
+		n.errorf("a header %s would remove those that came with the message, by which mail servers notice loops; choose another name", field.Header)
+	}
+	return policy.HeaderTemplate{Name: field.Header, Value: template(n, value)}
 }

@@ -16,6 +16,9 @@ func (d *decoder) decodeSeries(n node) {
 	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
 		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
 		d.policy.Series = append(d.policy.Series, s)
+		if err := series.CheckName(s.Name); err != nil {
+			e.key.about(seriesSubject(s.Name)).fail(err)
+		}
 		d.decodeOneSeries(e.value.about(seriesSubject(s.Name)), s)
 	}
 }
@@ -66,7 +69,7 @@ func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 //	when   always          an expression that must hold
 //	key    client_address  an attribute, header["Name"], or a list that makes a composite key; a string series
 //	                       has no default; an event whose key is empty is not counted
-//	count  1               a number, which may be negative, or a numeric attribute, such as size
+//	count  1               a number, which may be negative and is not 0, or a numeric attribute, such as size
 //	leaky  false           true: taken back when this filter refuses at the same stage
 func (d *decoder) add(n node) policy.Add {
 	add := policy.Add{Amount: policy.Amount{N: 1}}
@@ -132,7 +135,11 @@ func amount(n node) policy.Amount {
 			return policy.Amount{}
 		}
 	}
-	return policy.Amount{N: n.integer(math.MinInt64, math.MaxInt64)}
+	i := n.integer(math.MinInt64, math.MaxInt64)
+	if i == 0 {
+		n.errorf("a count of 0 counts nothing; leave count out to count 1, or leave out the add")
+	}
+	return policy.Amount{N: i}
 }
 
 func numericAttributes() []string {
