@@ -2,6 +2,9 @@ module github.com/audit-milter/audit-milter
 
 go 1.26.0
 
+// The mail servers of the integration tests: no Go, and not for everybody to read.
+ignore ./test/mta/root
+
 require (
 	github.com/emersion/go-message v0.18.2
 	github.com/emersion/go-milter v0.5.0

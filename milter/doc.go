@@ -52,8 +52,9 @@
 //
 //   - Garbage, a frame too long or too short, a command before the
 //     negotiation: the connection is closed and the log says why. Commands out
-//     of order are answered continue and count nothing. No input makes a
-//     session keep more than about 64 KiB of it.
+//     of order are answered continue and count nothing. Of its input a
+//     session keeps no more than a frame, 64 KiB, and as much for each header
+//     that the policy reads.
 //   - Nothing comes: 30 s for the negotiation, 30 s for a frame that has begun,
 //     at least 2 h 10 min between frames (an SMTP client may be that slow, and
 //     closing earlier would look like a failure to the MTA). Answers must be

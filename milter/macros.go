@@ -249,6 +249,10 @@ func (t *macroTable) keep(m macro, value []byte) string {
 // enter begins a stage: what later stages had said is over.
 func (t *macroTable) enter(s policy.Stage) { clear(t.slots[s+1:]) }
 
+// leave ends a stage: its macros are in the event, and none of its next
+// command's, which may come without any.
+func (t *macroTable) leave(s policy.Stage) { clear(t.slots[s : s+1]) }
+
 // get is the first of the macros that has a value, as the latest stage says.
 func (t *macroTable) get(macros ...macro) string {
 	for _, m := range macros {
@@ -261,9 +265,13 @@ func (t *macroTable) get(macros ...macro) string {
 	return ""
 }
 
-// readMacros begins a stage with the attributes that come from its macros.
+// readMacros begins a stage with the attributes that come from its macros. Those
+// of rcpt are left with the recipient.
 func (s *session) readMacros(stage policy.Stage) {
 	s.macros.enter(stage)
+	if stage != policy.Rcpt {
+		defer s.macros.leave(stage)
+	}
 	for _, src := range s.wants.macros.sources[stage] {
 		value := s.macros.get(src.macros...)
 		if value == "" {

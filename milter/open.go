@@ -81,12 +81,27 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	case err != nil:
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	for try := 0; ; try++ {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || try == lockTries {
+			break
+		}
+		time.Sleep(lockPause)
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
+		return nil, fmt.Errorf("locking %s, to make the socket there: %w; another program holds a lock on that directory", dir, err)
 	}
 	return func() { f.Close() }, nil
 }
+
+// Another daemon holds the lock for the moment that it takes to make a socket.
+// Anyone who may read the directory can hold it longer, so it is not waited for
+// without end.
+const (
+	lockTries = 20
+	lockPause = 100 * time.Millisecond
+)
 
 // removeStale makes room for a socket at path.
 func removeStale(path string) error {

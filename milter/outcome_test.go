@@ -186,6 +186,31 @@ series:
 	})
 }
 
+// The account of one message is none of the next one's, which may come without
+// macros.
+func TestALoginIsItsMessagesOwn(t *testing.T) {
+	const policy = `
+series:
+  mails: {type: string, interval: 1h, windows: 2, add: {at: mail, key: [sender, sasl_username]}}
+  bare: {type: string, interval: 1h, windows: 2, add: {at: mail, when: sasl_username == "", key: sender}}
+`
+	inPlace(t, policy, func(p *place) {
+		m := p.mta()
+		m.write(`C "x·4\x10\x92192.0.2.7·"`, `H "c·"`)
+		m.write(`D "M{auth_authen}·bob·"`, `M "<a@b>·"`, `E`, `A`)
+		m.write(`M "<c@d>·"`, `E`, `A`)
+		m.write(`D "M"`, `M "<e@f>·"`, `A`)
+		m.write(`D "M{auth_authen}·eve·"`, `M "<g@h>·"`, `E`, `Q`)
+		p.counts()
+		if got, want := p.seen.keys("mails"), "a@b|bob 1, g@h|eve 1"; got != want {
+			t.Errorf("with a login: got %s, want %s", got, want)
+		}
+		if got, want := p.seen.keys("bare"), "c@d 1, e@f 1"; got != want {
+			t.Errorf("without: got %s, want %s", got, want)
+		}
+	})
+}
+
 func TestRecipientCountHasNoRefusedOnes(t *testing.T) {
 	const policy = `
 series:

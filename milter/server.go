@@ -141,7 +141,7 @@ func (d *door) allows(addr net.Addr) bool {
 	if !ok || len(d.allow) == 0 {
 		return true
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(d.allow, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 

@@ -134,7 +134,35 @@ type state struct {
 type messageState struct {
 	exempt  bool // accept at mail, data or eoh
 	marked  Verdict
-	headers []HeaderField
+	headers []ruleHeaders
+}
+
+// ruleHeaders are what one rule puts into the message. Each firing replaces
+// what the one before it said, so a message of many recipients stays small.
+type ruleHeaders struct {
+	rule   *rule
+	fields []HeaderField
+}
+
+func (m *messageState) mark(r *rule, fields []HeaderField) {
+	if len(fields) == 0 {
+		return
+	}
+	for i := range m.headers {
+		if m.headers[i].rule == r {
+			m.headers[i].fields = fields
+			return
+		}
+	}
+	m.headers = append(m.headers, ruleHeaders{r, fields})
+}
+
+// fields are the headers of all rules, in the order in which they first fired.
+func (m *messageState) fields() (all []HeaderField) {
+	for _, h := range m.headers {
+		all = append(all, h.fields...)
+	}
+	return all
 }
 
 // Decide counts the event at its stage and judges it. At EOM the verdict
@@ -156,8 +184,8 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 		v.Stage = s
 	}
 	e.remember(ev, &v, s)
-	if takeBack || v.RefusesAt(s) {
-		e.takeBack(ev, s)
+	if takeBack || v.RefusesAt(s) && (e.policy.Shadow || e.uses.Answered.Has(s)) {
+		e.takeBack(ev, s) // an answer that nobody waits for refuses nothing
 	}
 	if e.policy.Shadow {
 		return Verdict{Stage: s, Shadow: true}, err
@@ -196,7 +224,7 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 			continue
 		}
 		v.Delay = max(v.Delay, fired.Delay)
-		ev.state.message.headers = append(ev.state.message.headers, fired.Headers...)
+		ev.state.message.mark(r, fired.Headers)
 		if fired.Action != Continue {
 			fired.Delay, fired.Headers = v.Delay, nil
 			v = *fired
@@ -228,7 +256,7 @@ func (e *Engine) remember(ev *Event, v *Verdict, s Stage) {
 		v.Delay = delay
 	}
 	if !v.Refuses() {
-		v.Headers = m.headers
+		v.Headers = m.fields()
 	}
 }
 

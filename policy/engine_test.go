@@ -303,7 +303,7 @@ rules:
 		{"nothing", "a@b.test", "b@b.test", 0, "continue"},
 		{"headers", "tag@b.test", "b@b.test", 0, "continue, X-One: tag@b.test, X-Two: 2"},
 		{"headers add up, the first rule's topmost", "tag@b.test", "b@b.test", 2, "continue, delay 3s, X-One: tag@b.test, X-Two: 2, X-End: 2"},
-		{"quarantine", "a@hold.test", "b@b.test", 0, "quarantine: held by rule hold, X-Held: yes, X-Held: yes"},
+		{"quarantine", "a@hold.test", "b@b.test", 0, "quarantine: held by rule hold, X-Held: yes"},
 		{"discard wins over quarantine", "a@hold.test", "drop@b.test", 0, "discard"},
 		{"a refusal wins over discard", "a@hold.test", "drop@b.test", 1, "tempfail: 451 4.7.1 late"},
 	} {
@@ -527,6 +527,42 @@ rules:
 	for size, want := range []string{"continue", "continue, delay 5s", "reject: 550 5.7.1 no, delay 5s", "reject: 550 5.7.1 no, delay 5s"} {
 		ev.Size = size
 		w.expect(ev, policy.Mail, want)
+	}
+}
+
+// However often a rule fires for one message, its header is there once.
+func TestARulesHeaderIsThereOnce(t *testing.T) {
+	w := newWorld(t, `
+rules:
+  - {name: rcpts, at: rcpt, header: "X-Last: {recipient}"}
+  - {name: count, at: eom, header: "X-Count: {recipient_count}"}
+`)
+	ev := w.client("198.51.100.1")
+	for i := range 1000 {
+		ev.SetRecipient(fmt.Sprintf("user%d@b.test", i))
+		ev.RecipientCount++
+		w.decide(ev, policy.Rcpt)
+	}
+	w.expect(ev, policy.EOM, "continue, X-Last: user999@b.test, X-Count: 1000")
+}
+
+// An answer that the MTA does not wait for refuses nothing, so nothing is taken
+// back.
+func TestAFailureThatNobodyHearsTakesNothingBack(t *testing.T) {
+	w := newWorld(t, `
+on_error: tempfail
+log: {level: debug}
+series:
+  leaky: {type: ip, interval: 1m, windows: 1, add: {at: [helo, eom], leaky: true}}
+  bad: {type: ip, interval: 1m, windows: 1, add: {at: [helo, eom], when: 10 % client_port == 0}}
+`)
+	ev := w.client("198.51.100.1")
+	ev.ClientPort = 0
+	for stage, want := range map[policy.Stage]int{policy.Helo: 1, policy.EOM: 2} { // the add, and at eom its take-back
+		w.decide(ev, stage)
+		if adds := w.lines("add"); len(adds) != want {
+			t.Errorf("at %s: %v", stage, adds)
+		}
 	}
 }
 

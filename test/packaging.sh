@@ -17,14 +17,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 # The unit must name a program that is there.
-go build -o "$dir/audit-milter" ./cmd/audit-milter
+go build -buildvcs=false -o "$dir/audit-milter" ./cmd/audit-milter
 sed "s|^ExecStart=/usr/bin/|ExecStart=$dir/|" "packaging/$unit" >"$dir/$unit"
 
-# Complaints can leave the exit status at 0, or be about this machine's units.
-systemd-analyze verify --man=no "$dir/$unit" >"$dir/complaints" 2>&1 || true
-if grep --fixed-strings "$unit" "$dir/complaints" >&2; then
-	exit 1
-fi
+# Complaints about other units of this machine are not ours.
+systemd-analyze verify --man=no --recursive-errors=no "$dir/$unit"
 
 systemd-analyze security --offline=true --threshold=$exposure "$dir/$unit" >"$dir/security" || {
 	cat "$dir/security" >&2

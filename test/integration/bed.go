@@ -37,7 +37,7 @@ const systems = "../mta/root"
 
 // unavailable says why there can be no bed here, nil if there can.
 func unavailable() error {
-	const how = "; run: sudo test/mta/setup && sudo go test ./test/integration"
+	const how = "; run: sudo test/mta/setup && sudo env PATH=\"$PATH\" go test ./test/integration"
 	script, err := os.ReadFile("../mta/setup")
 	if err != nil {
 		return err
@@ -50,6 +50,9 @@ func unavailable() error {
 		return errors.New("the mail servers of test/mta were set up by another version of test/mta/setup" + how)
 	case os.Getuid() != 0:
 		return errors.New("the integration tests need root for their own network" + how)
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		return errors.New("the integration tests need a kernel with IPv6; this one has none")
 	}
 	return nil
 }
@@ -88,6 +91,7 @@ func enter() (int, error) {
 // openBed makes the network and starts the mail servers, inside the
 // namespaces.
 func openBed(dir string) (*bed, error) {
+	syscall.Umask(0o022) // the mail servers' users read what is made here
 	b := &bed{dir: filepath.Join(dir, "bed"), binary: os.Getenv(envBinary)}
 	for _, step := range []func() error{b.mounts, b.network, b.servers} {
 		if err := step(); err != nil {

@@ -16,7 +16,8 @@ type client struct {
 	conn    net.Conn
 	reader  *bufio.Reader
 	replies []string
-	waited  time.Duration // for the last reply
+	sent    time.Time     // when the client said its last line, or connected
+	waited  time.Duration // from then to the last reply
 	queued  string        // id under which the server took the last message
 }
 
@@ -34,11 +35,12 @@ func dial(m *mta, service string, from netip.Addr) (*client, error) {
 		LocalAddr: &net.TCPAddr{IP: from.AsSlice()},
 		Timeout:   patience,
 	}
+	began := time.Now()
 	conn, err := dialer.Dial("tcp", net.JoinHostPort(server, port))
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn: conn, reader: bufio.NewReader(conn)}, nil
+	return &client{conn: conn, reader: bufio.NewReader(conn), sent: began}, nil
 }
 
 // services are the ports of both servers. submission has the milter on a unix
@@ -47,7 +49,8 @@ var services = map[string]string{"smtp": "25", "submission": "587", "chain": "26
 
 // send writes all lines at once, as a client does that pipelines.
 func (c *client) send(lines []string) error {
-	c.conn.SetWriteDeadline(time.Now().Add(patience))
+	c.sent = time.Now() // before the server can begin to answer
+	c.conn.SetWriteDeadline(c.sent.Add(patience))
 	_, err := c.conn.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
 	return err
 }
@@ -56,8 +59,7 @@ func (c *client) send(lines []string) error {
 func (c *client) reply() (string, error) {
 	c.conn.SetReadDeadline(time.Now().Add(patience))
 	var reply strings.Builder
-	asked := time.Now()
-	defer func() { c.waited = time.Since(asked) }()
+	defer func() { c.waited = time.Since(c.sent) }()
 	for {
 		line, err := c.reader.ReadString('\n')
 		if err != nil {

@@ -24,7 +24,7 @@ const envBinary = "AUDIT_MILTER_BINARY"
 // race detector if this test has it.
 func buildDaemon(dir string) (path string, err error) {
 	path = filepath.Join(dir, "audit-milter")
-	args := []string{"build", "-tags", "testclock", "-o", path}
+	args := []string{"build", "-buildvcs=false", "-tags", "testclock", "-o", path}
 	if raceEnabled {
 		args = append(args, "-race")
 	}

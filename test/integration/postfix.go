@@ -20,6 +20,8 @@ func postfix() *mta {
 }
 
 // configurePostfix leaves Debian's master.cf as it is and adds two services.
+// Debian 12 makes the chroot by a script that it starts with the service;
+// since Debian 13 Postfix starts it itself and refuses everybody else.
 func configurePostfix(m *mta) error {
 	if err := m.write("etc/postfix/main.cf", "postfix-main.cf", m); err != nil {
 		return err
@@ -32,7 +34,7 @@ func configurePostfix(m *mta) error {
 	}
 	return m.run(`
 		cat /tmp/master.cf >>/etc/postfix/master.cf
-		/usr/lib/postfix/configure-instance.sh -
+		/usr/lib/postfix/configure-instance.sh - || mkdir -p /var/spool/postfix/etc
 		install -o postfix -g postfix -m 600 /etc/sasldb2 /var/spool/postfix/etc/sasldb2`)
 }
 

@@ -110,7 +110,8 @@ func isTold(want string) (func(*play) error, error) {
 	}, nil
 }
 
-// wasSlow: slow DURATION says that the last reply took at least that long.
+// wasSlow: slow DURATION says that the last reply came at least so long after
+// what the client said.
 func wasSlow(arg string) (func(*play) error, error) {
 	d, err := time.ParseDuration(arg)
 	return func(p *play) error {
