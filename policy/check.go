@@ -55,8 +55,7 @@ func (c *checker) series(s *Series) {
 
 func (c *checker) add(place at, s *Series, a *Add) {
 	if a.At == 0 {
-		c.fail(place, "an add needs at: the stage or outcome at which it counts")
-		return
+		c.fail(place.in("at"), "an add needs at: the stage or outcome at which it counts")
 	}
 	c.key(place.in("key"), s, a.Key, a.At)
 	c.known(place.in("when"), a.When.terms(), a.At)

@@ -104,13 +104,11 @@ func (d *decoder) echo(path []any) bool {
 	}
 }
 
-// echoInAdd is echo for `add`. An error at a whole add is that it has no stage,
-// which its decoder tells, or no key.
+// echoInAdd is echo for `add`. An error at a whole add is that it has no key.
 func (d *decoder) echoInAdd(path []any) bool {
 	series, add := d.top.at(path[:2]), d.top.at(path[:4])
 	if len(path) == 4 {
-		at := d.find(path[1].(string)).Adds[path[3].(int)].At
-		return at == 0 || add.unsure("key") || series.unsure("type")
+		return add.unsure("key") || series.unsure("type")
 	}
 	field := path[4].(string)
 	return add.unsure(field) || field == "key" && series.unsure("type")
