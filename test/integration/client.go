@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,7 +27,7 @@ type client struct {
 func dial(m *mta, service string, from netip.Addr) (*client, error) {
 	port, ok := services[service]
 	if !ok {
-		return nil, fmt.Errorf("no service %q; there are smtp, submission and chain", service)
+		return nil, fmt.Errorf("no service %q; there are %v", service, slices.Sorted(maps.Keys(services)))
 	}
 	server := m.IPv4
 	if from.Is6() {
@@ -40,12 +42,18 @@ func dial(m *mta, service string, from netip.Addr) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn: conn, reader: bufio.NewReader(conn), sent: began}, nil
+	c := &client{conn: conn, reader: bufio.NewReader(conn), sent: began}
+	if service == "submissions" {
+		err = c.secure()
+	}
+	return c, err
 }
 
-// services are the ports of both servers. submission has the milter on a unix
-// socket, chain has two.
-var services = map[string]string{"smtp": "25", "submission": "587", "chain": "26"}
+// services are the ports of both servers. README.md says which milters each
+// has.
+var services = map[string]string{
+	"smtp": "25", "chain": "26", "submissions": "465", "submission": "587", "reinjection": "10025",
+}
 
 // send writes all lines at once, as a client does that pipelines.
 func (c *client) send(lines []string) error {
@@ -103,7 +111,7 @@ func (c *client) closed() error {
 	return nil
 }
 
-// starttls secures the connection. Whose certificate it is does not matter.
+// starttls asks the server to secure the connection.
 func (c *client) starttls() error {
 	if err := c.send([]string{"STARTTLS"}); err != nil {
 		return err
@@ -111,6 +119,11 @@ func (c *client) starttls() error {
 	if reply, err := c.reply(); err != nil || !strings.HasPrefix(reply, "220") {
 		return fmt.Errorf("STARTTLS was answered %q (%v)", reply, err)
 	}
+	return c.secure()
+}
+
+// secure begins TLS. Whose certificate it is does not matter.
+func (c *client) secure() error {
 	secured := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
 	if err := secured.Handshake(); err != nil {
 		return err

@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/tools/txtar"
+	"gopkg.in/yaml.v3"
 )
 
 // dialogue is one file of testdata/dialogues. README.md has the grammar.
@@ -72,7 +75,26 @@ func readDialogue(path string) (*dialogue, error) {
 	if d.steps == nil || d.sums == nil && d.logs == nil {
 		return nil, fmt.Errorf("%s: needs a dialogue, and something that is counted or logged", path)
 	}
+	if err := d.countsAll(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	return d, nil
+}
+
+// countsAll refuses a policy with a series of which the dialogue says nothing:
+// whatever that counts would be right.
+func (d *dialogue) countsAll() error {
+	var policy struct{ Series map[string]any }
+	if err := yaml.Unmarshal([]byte(d.files["policy.yaml"]), &policy); err != nil {
+		return err
+	}
+	for _, s := range d.sums {
+		delete(policy.Series, s.series)
+	}
+	if silent := slices.Sorted(maps.Keys(policy.Series)); len(silent) > 0 {
+		return fmt.Errorf("no line under counted names the series %v; write SERIES KEY = N, or SERIES nothing", silent)
+	}
+	return nil
 }
 
 func (d *dialogue) section(path string, data []byte, f txtar.File) error {

@@ -20,8 +20,8 @@ type sum struct {
 	want   int64
 }
 
-// parseSum: SERIES KEY = N. A key may have blanks in it; "SERIES nothing" says
-// that the series has no key at all.
+// parseSum: SERIES KEY = N. A key may have blanks in it, and may be a Go string;
+// "SERIES nothing" says that the series has no key at all.
 func parseSum(l line) (sum, error) {
 	series, rest, _ := strings.Cut(l.text, " ")
 	s := sum{forMTA: l.forMTA, where: l.where, series: series}
@@ -34,6 +34,9 @@ func parseSum(l line) (sum, error) {
 	}
 	var err error
 	s.key = rest[:at]
+	if key, err := strconv.Unquote(s.key); err == nil {
+		s.key = key
+	}
 	s.want, err = strconv.ParseInt(rest[at+len(" = "):], 10, 64)
 	return s, err
 }

@@ -19,7 +19,7 @@ func postfix() *mta {
 	}
 }
 
-// configurePostfix leaves Debian's master.cf as it is and adds two services.
+// configurePostfix leaves Debian's master.cf as it is and adds its services.
 // Debian 12 makes the chroot by a script that it starts with the service;
 // since Debian 13 Postfix starts it itself and refuses everybody else.
 func configurePostfix(m *mta) error {

@@ -26,6 +26,7 @@ func configureSendmail(m *mta) error {
 	for _, file := range []struct{ to, from string }{
 		{"etc/mail/sendmail.mc", "sendmail.mc"},
 		{"etc/mail/aliases", "aliases"},
+		{"etc/mail/access", "access"},
 		{"etc/mail/service.switch", "service.switch"},
 		{"etc/sasl2/Sendmail.conf", "sasl.conf"},
 	} {
@@ -36,6 +37,7 @@ func configureSendmail(m *mta) error {
 	return m.run(`
 		for user in user user2 user3; do useradd -M $user; done
 		m4 /etc/mail/sendmail.mc >/etc/mail/sendmail.cf
+		makemap hash /etc/mail/access </etc/mail/access
 		chmod 600 /etc/sasldb2
 		/usr/libexec/sendmail/newaliases`)
 }

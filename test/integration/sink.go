@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/mail"
 	"net/textproto"
+	"regexp"
 	"strings"
 )
 
@@ -19,6 +20,7 @@ type sink struct {
 type delivery struct {
 	recipients []string
 	header     mail.Header
+	fields     []string // the names of its header, from the top
 	body       string
 }
 
@@ -83,7 +85,7 @@ func (s *sink) take(c *textproto.Conn, recipients []string) bool {
 	}
 	d := &delivery{recipients: recipients}
 	if msg, err := mail.ReadMessage(bytes.NewReader(text)); err == nil {
-		d.header = msg.Header
+		d.header, d.fields = msg.Header, fieldNames(text)
 		body, _ := bufio.NewReader(msg.Body).ReadString(0)
 		d.body = body
 	}
@@ -92,6 +94,21 @@ func (s *sink) take(c *textproto.Conn, recipients []string) bool {
 		c.PrintfLine("250 2.0.0 delivered")
 	}
 	return true
+}
+
+var fieldName = regexp.MustCompile(`^([!-9;-~]+):`)
+
+// fieldNames are the names of the fields of a message's header, in order.
+func fieldNames(message []byte) (names []string) {
+	for line := range bytes.Lines(message) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			break
+		}
+		if name := fieldName.FindSubmatch(line); name != nil {
+			names = append(names, textproto.CanonicalMIMEHeaderKey(string(name[1])))
+		}
+	}
+	return names
 }
 
 // await returns the message that a mail server queued under id: the server

@@ -103,11 +103,26 @@ func isTold(want string) (func(*play) error, error) {
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(reply, code) || !strings.Contains(p.mta.echo(reply), text) {
+		told := p.mta.echo(reply)
+		if !strings.HasPrefix(reply, code) || !strings.Contains(told, text) {
 			return fmt.Errorf("the server said %q", reply)
 		}
-		return nil
+		return wellFormed(told)
 	}, nil
+}
+
+// replyLine is a line of a reply as every client understands it.
+var replyLine = regexp.MustCompile(`^\d{3}[ -][ -~]*$`)
+
+// wellFormed holds a reply against RFC 5321: one code on all lines, printable
+// ASCII, and 512 bytes a line with its end.
+func wellFormed(reply string) error {
+	for line := range strings.SplitSeq(reply, "\n") {
+		if !replyLine.MatchString(line) || line[:3] != reply[:3] || len(line) > 510 {
+			return fmt.Errorf("%q is no line of a reply", line)
+		}
+	}
+	return nil
 }
 
 // wasSlow: slow DURATION says that the last reply came at least so long after
@@ -149,8 +164,11 @@ func changesMilter(how string) (func(*play) error, error) {
 	return func(p *play) error { return do(p.milter) }, nil
 }
 
-// isDelivered: delivered [with NAME: VALUE | without NAME].
+// isDelivered: delivered [with NAME: VALUE | without NAME | in order NAME ...].
 func isDelivered(arg string) (func(*play) error, error) {
+	if names, ok := strings.CutPrefix(arg, "in order "); ok {
+		return inOrder(strings.Fields(names)), nil
+	}
 	how, field, _ := strings.Cut(arg, " ")
 	name, value, found := strings.Cut(field, ": ")
 	name = textproto.CanonicalMIMEHeaderKey(name)
@@ -164,15 +182,37 @@ func isDelivered(arg string) (func(*play) error, error) {
 	case how == "with" && found:
 		want = []string{value}
 	case how != "without" || found:
-		return nil, errors.New("write delivered, delivered with NAME: VALUE, or delivered without NAME")
+		return nil, errors.New("write delivered, delivered with NAME: VALUE, delivered without NAME, or delivered in order and the names")
 	}
 	return func(p *play) error {
 		d, err := p.sink.await(p.client.queued)
-		if err == nil && !slices.Equal(d.header[name], want) {
-			err = fmt.Errorf("the message's %s is %q", name, d.header[name])
+		if err != nil {
+			return err
+		}
+		got := slices.Clone(d.header[name])
+		for i := range got {
+			got[i] = strings.ReplaceAll(got[i], p.client.queued, "{queued}")
+		}
+		if !slices.Equal(got, want) {
+			err = fmt.Errorf("the message's %s is %q", name, got)
 		}
 		return err
 	}, nil
+}
+
+// inOrder: the named fields, and no more of these names, from the top.
+func inOrder(names []string) func(*play) error {
+	return func(p *play) error {
+		d, err := p.sink.await(p.client.queued)
+		if err != nil {
+			return err
+		}
+		got := slices.DeleteFunc(slices.Clone(d.fields), func(f string) bool { return !slices.Contains(names, f) })
+		if !slices.Equal(got, names) {
+			return fmt.Errorf("the message's fields are %q", d.fields)
+		}
+		return nil
+	}
 }
 
 // isHeld: the message lies in quarantine.

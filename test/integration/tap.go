@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -98,25 +100,35 @@ func (t *tap) close() {
 }
 
 // record writes the dialogue for the milter room to replay, if it can be
-// replayed: one connection, one policy, and nothing in it that tells the time.
+// replayed: one connection, one policy, nothing in it that tells the time, and
+// no more than a person can read.
 func (p *play) record() error {
 	p.tap.close()
 	if p.tap.conns != 1 || !p.dialogue.replayable() {
 		return nil
 	}
+	text, err := p.recording()
+	if err != nil || len(text) > maxRecording {
+		return err
+	}
 	dir := filepath.Join(recordings, p.dialogue.name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	policy := []byte(p.dialogue.files["policy.yaml"])
-	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), policy, 0o644); err != nil {
-		return err
-	}
+	return errors.Join(
+		os.MkdirAll(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "policy.yaml"), policy, 0o644),
+		os.WriteFile(filepath.Join(dir, p.mta.name+".txt"), text, 0o644),
+	)
+}
+
+const maxRecording = 64 << 10
+
+// recording is the dialogue as the tap saw it, with what was counted.
+func (p *play) recording() ([]byte, error) {
 	counts, err := p.counts()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var text strings.Builder
+	var text bytes.Buffer
 	fmt.Fprintf(&text, "# %s: the dialogue %s of the integration tests.\n", p.mta.version(), p.dialogue.name)
 	for _, f := range p.tap.frames {
 		fmt.Fprintln(&text, f)
@@ -124,7 +136,7 @@ func (p *play) record() error {
 	for _, c := range counts {
 		fmt.Fprintf(&text, "= %s %d\n", c.Series, c.N)
 	}
-	return os.WriteFile(filepath.Join(dir, p.mta.name+".txt"), []byte(text.String()), 0o644)
+	return text.Bytes(), nil
 }
 
 // tellsTime matches what makes a dialogue depend on the clock.
