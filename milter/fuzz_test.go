@@ -231,7 +231,7 @@ func nextCode(stream *[]byte) (code byte, ok bool) {
 // readAnswer reads one answer, at the end of a message behind its changes.
 func readAnswer(r io.Reader, atEnd bool) (wiretrace.Frame, error) {
 	for {
-		f, err := readFrame(r)
+		f, err := wiretrace.ReadFrame(r)
 		if err != nil || !atEnd || !strings.ContainsRune("qim", rune(f.Code)) {
 			return f, err
 		}

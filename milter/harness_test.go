@@ -3,9 +3,7 @@ package milter_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -135,7 +133,7 @@ func (p *place) mta() *mta {
 
 func (m *mta) collect() {
 	for {
-		f, err := readFrame(m.conn)
+		f, err := wiretrace.ReadFrame(m.conn)
 		m.mu.Lock()
 		if err != nil {
 			m.over = true
@@ -145,17 +143,6 @@ func (m *mta) collect() {
 		m.got = append(m.got, f)
 		m.mu.Unlock()
 	}
-}
-
-// readFrame reads one frame of the milter.
-func readFrame(r io.Reader) (wiretrace.Frame, error) {
-	head := make([]byte, 5)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return wiretrace.Frame{}, err
-	}
-	data := make([]byte, binary.BigEndian.Uint32(head)-1)
-	_, err := io.ReadFull(r, data)
-	return wiretrace.Frame{Code: head[4], Data: data}, err
 }
 
 // write sends frames in one write, each as wiretrace spells it without > or <.

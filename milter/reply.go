@@ -95,6 +95,9 @@ func cutEscaped(word string, width int) (piece, rest string) {
 
 // printable is at most limit bytes of s, with a space for what ends a line and
 // a question mark for every other byte that is not printable ASCII.
+//
+// The policy's texts are harmless already; it is made sure of here because one
+// byte that is not costs Postfix the whole session.
 func printable(s string, limit int) string {
 	b := []byte(s[:min(len(s), limit)])
 	for i, c := range b {

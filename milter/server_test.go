@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/wiretrace"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -499,7 +500,7 @@ func TestAllow(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn.Write(fromMTA(t, "O 6 0x1ff 0x1fffff"))
-			if _, err := readFrame(conn); (err == nil) != row.want {
+			if _, err := wiretrace.ReadFrame(conn); (err == nil) != row.want {
 				t.Errorf("%s: answered %v, want %v", row.name, err == nil, row.want)
 			}
 			conn.Close()

@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 )
 
-// Check finds everything that is wrong with a policy whose parts were decoded:
-// what contradicts itself, and what refers to something that is not there.
+// Check finds what is wrong between the parts of a policy: what contradicts
+// itself, and what refers to something that is not there. That each part is
+// there and within its bounds is for the one who decodes it.
 func (p *Policy) Check() []*FieldError {
 	c := &checker{policy: p}
 	for _, s := range p.Series {
-		c.series(s)
+		for i := range s.Adds {
+			c.add(at{"series", s.Name, "add", i}, s, &s.Adds[i])
+		}
 	}
 	for i, r := range p.Rules {
 		c.rule(i, r)
@@ -42,21 +43,7 @@ func (c *checker) failErr(place at, err error) {
 	}
 }
 
-func (c *checker) series(s *Series) {
-	place := at{"series", s.Name}
-	c.failErr(place, s.Definition.Check())
-	if len(s.Adds) == 0 {
-		c.fail(place, "series %q has no add, so it would never count; write for example add: {at: connect}", s.Name)
-	}
-	for i := range s.Adds {
-		c.add(place.in("add", i), s, &s.Adds[i])
-	}
-}
-
 func (c *checker) add(place at, s *Series, a *Add) {
-	if a.At == 0 {
-		c.fail(place.in("at"), "an add needs at: the stage or outcome at which it counts")
-	}
 	c.key(place.in("key"), s, a.Key, a.At)
 	c.known(place.in("when"), a.When.terms(), a.At)
 	if a.Amount.From {
@@ -106,16 +93,12 @@ func (c *checker) known(place at, terms []placed, stages StageSet) {
 
 func (c *checker) rule(i int, r *Rule) {
 	place := at{"rules", i}
-	if r.Name == "" {
-		c.fail(place, "a rule needs a name")
-	}
 	for _, other := range c.policy.Rules[:i] {
 		if r.Name != "" && other.Name == r.Name {
 			c.fail(place.in("name"), "there are two rules %q; a rule's name is its own", r.Name)
 			break
 		}
 	}
-	c.stages(place, r)
 	c.action(place, r)
 	c.known(place.in("when"), r.When.terms(), r.At)
 	c.texts(place, r)
@@ -127,31 +110,14 @@ func (c *checker) rule(i int, r *Rule) {
 	}
 }
 
-func (c *checker) stages(place at, r *Rule) {
-	if r.At == 0 {
-		c.fail(place, "a rule needs at: the stage at which it is judged")
-	}
-	for stage := range r.At.All {
-		if stage.IsOutcome() {
-			c.fail(place.in("at"), "%s is an outcome, at which only adds may stand; rules stand at %s", stage, strings.Join(stageNames[:RcptRefused], ", "))
-		}
-	}
-}
-
-// action checks `then`, and what else the rule does, against its stages.
+// action checks `then` and `header` against the rule's stages.
 func (c *checker) action(place at, r *Rule) {
 	early := r.At & Stages(Connect, Helo)
-	switch {
-	case r.Then == Continue && r.Delay == 0 && len(r.Headers) == 0:
-		c.fail(place, "a rule needs then: %s; or delay or header", strings.Join(ActionNames(), ", "))
-	case (r.Then == Discard || r.Then == Quarantine) && early != 0:
+	if (r.Then == Discard || r.Then == Quarantine) && early != 0 {
 		c.fail(place.in("then"), "there is no message to %s at %s; it can be done from mail on", r.Then, early)
 	}
 	if len(r.Headers) > 0 && early != 0 {
 		c.fail(place.in("header"), "there is no message to put a header into at %s; it can be done from mail on", early)
-	}
-	if r.Delay < 0 || r.Delay > MaxDelay {
-		c.fail(place.in("delay"), "a delay is at most %d seconds, since Sendmail waits 10 seconds for an answer", MaxDelay/time.Second)
 	}
 }
 
@@ -190,18 +156,20 @@ func (c *checker) template(place at, r *Rule, t *Template) {
 
 func (c *checker) anyAddress(conditions []*Condition) bool {
 	return slices.ContainsFunc(conditions, func(cond *Condition) bool {
-		s := c.policy.find(cond.Series)
+		s := c.policy.Find(cond.Series)
 		return s == nil || s.Type.IsAddress()
 	})
 }
 
 func (c *checker) condition(place at, r *Rule, cond *Condition) {
-	s := c.policy.find(cond.Series)
+	s := c.policy.Find(cond.Series)
 	if s == nil {
 		c.failErr(place.in("series"), UnknownError{"series", cond.Series, c.policy.seriesNames()})
 		return
 	}
-	c.failErr(place.in("windows"), windowsError(cond.From, cond.To, s.Windows))
+	if cond.To >= s.Windows {
+		c.fail(place.in("windows"), "the series has windows 0-%d; %d is beyond", s.Windows-1, cond.To)
+	}
 	if cond.Sliding && (cond.From != 0 || cond.To == 0) {
 		c.fail(place.in("sliding"), "sliding weights the last window of a range that begins at 0, such as windows: 0-1, not %s", windowsText(cond.From, cond.To))
 	}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -13,6 +12,7 @@ type rule struct {
 	*Rule
 	reply    replyTemplate
 	all, any []condition
+	retry    bool // a text of the rule says when to try again
 }
 
 func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, error) {
@@ -37,6 +37,7 @@ func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, err
 			*list.to = append(*list.to, newCondition(p, c, counter))
 		}
 	}
+	compiled.retry = compiled.tellsRetry()
 	return compiled, nil
 }
 
@@ -61,7 +62,7 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
 	if decisive != nil {
 		v.Measure = decisive.measure(read)
-		if r.tellsRetry() {
+		if r.retry {
 			v.RetryAfter = r.retryAfter(e, ev, s, now)
 		}
 	}
@@ -185,17 +186,4 @@ func (p *Policy) seriesNames() []string {
 		names[i] = s.Name
 	}
 	return names
-}
-
-// windowsError says why a range of windows does not fit a series.
-func windowsError(from, to, windows int) error {
-	switch {
-	case from < 0 || to < 0:
-		return fmt.Errorf("a window's number is not negative; 0 is the current one")
-	case from > to:
-		return fmt.Errorf("windows %d-%d run backwards; write %d-%d", from, to, to, from)
-	case to >= windows:
-		return fmt.Errorf("the series has windows 0-%d; %d is beyond", windows-1, to)
-	}
-	return nil
 }

@@ -78,8 +78,8 @@ func (r *Rule) conditions() iter.Seq[*Condition] {
 	}
 }
 
-// find is the series of that name, nil when there is none.
-func (p *Policy) find(name string) *Series {
+// Find is the series of that name, nil when there is none.
+func (p *Policy) Find(name string) *Series {
 	for _, s := range p.Series {
 		if s.Name == name {
 			return s
@@ -90,7 +90,7 @@ func (p *Policy) find(name string) *Series {
 
 // key is a condition's key: its own, or the one that the series' adds share.
 func (p *Policy) key(c *Condition) Key {
-	s := p.find(c.Series)
+	s := p.Find(c.Series)
 	if len(c.Key) > 0 || s == nil {
 		return c.Key
 	}

@@ -55,8 +55,7 @@ type Definition struct {
 	Windows  int           // 1 to MaxWindows
 }
 
-// Check says what is wrong with a definition, if anything.
-func (d Definition) Check() error {
+func (d Definition) check() error {
 	if err := CheckName(d.Name); err != nil {
 		return err
 	}

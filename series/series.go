@@ -26,7 +26,7 @@ type Series struct {
 
 // Define checks the definition and makes an empty series of it.
 func Define(d Definition) (*Series, error) {
-	if err := d.Check(); err != nil {
+	if err := d.check(); err != nil {
 		return nil, err
 	}
 	s := &Series{def: d, clock: newClock(d.Interval)}

@@ -138,7 +138,7 @@ func windowNumber(text string) (int, bool) {
 // each family of the others. Which it is, the named series says.
 func (d *decoder) mask(n node, name string) series.Mask {
 	t := series.String // also for a series that there is not, or whose type is wrong
-	if s := d.find(name); s != nil && !d.seriesAt(name).unsure("type") {
+	if s := d.policy.Find(name); s != nil && !d.seriesAt(name).unsure("type") {
 		t = s.Type
 	}
 	mask := series.Host

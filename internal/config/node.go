@@ -289,16 +289,6 @@ func (n node) keys() []node {
 	return keys
 }
 
-// key is the key of that name; the mapping itself when there is none.
-func (n node) key(name string) node {
-	for _, key := range n.keys() {
-		if key.Value == name {
-			return key
-		}
-	}
-	return n
-}
-
 // has reports whether a mapping has the key.
 func (n node) has(key string) bool { return n.child(key) != nil }
 

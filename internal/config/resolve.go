@@ -26,12 +26,9 @@ func (d *decoder) check() {
 	}
 }
 
-// note notes an error at its node, that of a whole series at its name.
+// note notes an error at its node.
 func (d *decoder) note(e *policy.FieldError) {
 	n := d.top.at(e.Path)
-	if name, ok := e.Path[1].(string); ok && len(e.Path) == 2 {
-		n = d.top.at(e.Path[:1]).key(name)
-	}
 	n.about(d.subject(e.Path)).failAt(d.offset(n, e), e.Err)
 }
 
@@ -87,9 +84,6 @@ func (d *decoder) offset(n node, e *policy.FieldError) int {
 // already noted: in the field itself, or in one that says what fits there.
 func (d *decoder) echo(path []any) bool {
 	thing := d.top.at(path[:2])
-	if len(path) == 2 {
-		return thing.containsBad() // what a whole series or rule lacks, its decoder tells
-	}
 	switch field := path[2].(string); field {
 	case "add":
 		return d.echoInAdd(path)
@@ -136,7 +130,7 @@ func (d *decoder) echoInCondition(path []any) bool {
 
 // unsureKeys reports whether a key by which the series is counted is in doubt.
 func (d *decoder) unsureKeys(name string) bool {
-	for i := range d.find(name).Adds {
+	for i := range d.policy.Find(name).Adds {
 		if d.top.at([]any{"series", name, "add", i}).unsure("key") {
 			return true
 		}

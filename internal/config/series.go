@@ -25,16 +25,6 @@ func (d *decoder) decodeSeries(n node) {
 
 func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 
-// find is the series of that name, as far as it was decoded; nil when there is
-// none.
-func (d *decoder) find(name string) *policy.Series {
-	i := slices.IndexFunc(d.policy.Series, func(s *policy.Series) bool { return s.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return d.policy.Series[i]
-}
-
 // decodeOneSeries decodes a series.
 //
 //	key       default   what, and what follows

@@ -23,7 +23,9 @@ package wiretrace
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 )
@@ -53,6 +55,22 @@ const (
 	headSize        = 12 // of a negotiation: three numbers of four bytes
 	nul             = "·"
 )
+
+// ReadFrame reads one frame as it stands on the wire. It is for peers that the
+// tests own, and believes the length that it is told.
+func ReadFrame(r io.Reader) (Frame, error) {
+	var head [4 + 1]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Frame{}, err
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length == 0 {
+		return Frame{}, errors.New("a frame without a code")
+	}
+	data := make([]byte, length-1)
+	_, err := io.ReadFull(r, data)
+	return Frame{Code: head[4], Data: data}, err
+}
 
 // Parse reads a file. Its error begins with the line's number.
 func Parse(text []byte) (*Trace, error) {

@@ -2,10 +2,8 @@ package integration
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -69,7 +67,7 @@ func (t *tap) serve() {
 func (t *tap) pass(to, from net.Conn, fromMTA bool) {
 	defer to.Close()
 	for {
-		frame, err := readFrame(from)
+		frame, err := wiretrace.ReadFrame(from)
 		if err != nil {
 			return
 		}
@@ -81,16 +79,6 @@ func (t *tap) pass(to, from net.Conn, fromMTA bool) {
 			return
 		}
 	}
-}
-
-func readFrame(r io.Reader) (wiretrace.Frame, error) {
-	var head [5]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return wiretrace.Frame{}, err
-	}
-	data := make([]byte, binary.BigEndian.Uint32(head[:])-1)
-	_, err := io.ReadFull(r, data)
-	return wiretrace.Frame{Code: head[4], Data: data}, err
 }
 
 // close waits for the ends of what was open.
