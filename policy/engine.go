@@ -24,7 +24,8 @@ type Engine struct {
 	log    decisionLog
 }
 
-// limit watches one series for counts that stopped at the limit of 64 bits.
+// limit watches one series for counts that stopped at the limit of 64 bits and
+// for keys that had to leave.
 type limit struct {
 	name   string
 	series *series.Series
@@ -111,12 +112,15 @@ func (e *Engine) Close() {
 }
 
 // tellLimits logs the series whose counts stopped at the limit of 64 bits
-// since the last time.
+// since the last time, and those whose keys did not all fit.
 func (e *Engine) tellLimits() {
 	for _, l := range e.limits {
 		cut := l.series.Saturated()
 		if told := l.told.Swap(cut); cut > told {
 			e.log.limit(l.name, cut-told)
+		}
+		if evicted := l.series.Evictions(); evicted != nil {
+			e.log.evicted(l.series.Definition(), evicted)
 		}
 	}
 }

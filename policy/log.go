@@ -2,7 +2,9 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,6 +186,36 @@ func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time
 // limit writes that counts of a series stopped at the limit of 64 bits.
 func (l *decisionLog) limit(name string, adds uint64) {
 	l.log.Warn("counts stopped at the limit of 64 bits", "series", name, "adds", adds)
+}
+
+// evicted writes that keys of a series had to leave, and which networks still
+// count what they had counted.
+func (l *decisionLog) evicted(d series.Definition, evicted []series.Evicted) {
+	var keys uint64
+	var amount int64
+	var folded []string
+	for _, e := range evicted {
+		keys, amount = keys+e.Keys, addCapped(amount, e.Amount)
+		folded = append(folded, fmt.Sprintf("%d in %s", e.Amount, blocksOf(e)))
+	}
+	attrs := []slog.Attr{
+		slog.String("series", d.Name),
+		slog.Int("max_keys", d.MaxKeys),
+		slog.Uint64("keys", keys),
+		slog.Int64("amount", amount),
+	}
+	if d.Type.IsAddress() {
+		attrs = append(attrs, slog.String("still_counted", strings.Join(folded, ", ")))
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelWarn, "max_keys reached: keys were evicted", attrs...)
+}
+
+// blocksOf names the blocks that still count what was evicted.
+func blocksOf(e series.Evicted) string {
+	if e.IPv6 {
+		return fmt.Sprintf("IPv6 /%d", e.Bits)
+	}
+	return fmt.Sprintf("IPv4 /%d", e.Bits)
 }
 
 // step writes that the wall clock was set.

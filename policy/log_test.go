@@ -97,6 +97,39 @@ rules:
 	}
 }
 
+func TestEvictedKeysAreTold(t *testing.T) {
+	w := newWorld(t, `
+series:
+  clients: {type: ip, interval: 5m, windows: 1, max_keys: 10, add: {at: connect}}
+  names: {type: string, interval: 5m, windows: 1, max_keys: 10, add: {at: helo, key: helo_name}}
+`)
+	for i := range 30 {
+		ev := w.client(fmt.Sprintf("198.51.100.%d", i))
+		w.decide(ev, policy.Connect)
+		ev.SetHelo(fmt.Sprint("host", i))
+		w.decide(ev, policy.Helo)
+	}
+	w.now = begin.Add(time.Minute)
+	w.decide(w.client("198.51.100.1"), policy.Connect)
+	said := w.lines("max_keys reached: keys were evicted")
+	if len(said) != 2 {
+		t.Fatalf("the log says %v", said)
+	}
+	for i, want := range []map[string]any{
+		{"series": "clients", "max_keys": 10.0, "still_counted": fmt.Sprintf("%v in IPv4 /0", said[0]["keys"])},
+		{"series": "names", "max_keys": 10.0, "still_counted": nil},
+	} {
+		for name, value := range want {
+			if said[i][name] != value {
+				t.Errorf("%s: %v; want %v, in %v", name, said[i][name], value, said[i])
+			}
+		}
+		if keys := said[i]["keys"].(float64); keys < 20 || keys > 29 || said[i]["amount"] != keys {
+			t.Errorf("30 keys came, at most 10 could stay: %v", said[i])
+		}
+	}
+}
+
 func TestStepsOfTheClockAreLogged(t *testing.T) {
 	w := newWorld(t, `listen: inet:127.0.0.1:9900`)
 	w.decide(w.client("198.51.100.1"), policy.Connect)

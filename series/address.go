@@ -6,8 +6,9 @@ import (
 	"net/netip"
 )
 
-// address is an IP address as a row of bits, the first one highest. IPv4 takes
-// the first 32; the rest is zero.
+// address is where a key lies in a tree, as a row of bits, the first one
+// highest: an IP address, of which IPv4 takes the first 32 bits, or the hash of a
+// text in the first 64. The rest is zero.
 type address struct{ hi, lo uint64 }
 
 func addressOf(a netip.Addr) address {
@@ -17,6 +18,14 @@ func addressOf(a netip.Addr) address {
 	}
 	b := a.As16()
 	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// leading is the address that has so many bits set and then none: a mask.
+func leading(n uint8) address {
+	if n <= 64 {
+		return address{hi: ^(^uint64(0) >> n)}
+	}
+	return address{^uint64(0), ^(^uint64(0) >> (n - 64))}
 }
 
 // bit is 0 or 1; i is 0 to 127.

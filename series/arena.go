@@ -23,9 +23,9 @@ func (s *indexes) take() uint32 {
 
 func (s *indexes) give(i uint32) { s.free = append(s.free, i) }
 
-// arena holds values of one kind.
+// arena holds values of one kind. Who uses it has the indexes, so that several
+// arenas can share them.
 type arena[T any] struct {
-	indexes
 	chunks []*[chunkLen]T
 }
 
@@ -36,60 +36,49 @@ const (
 
 func (a *arena[T]) at(i uint32) *T { return &a.chunks[i>>chunkBits][i%chunkLen] }
 
-// take is the index of a zero T.
-func (a *arena[T]) take() uint32 {
-	i := a.indexes.take()
-	if int(i>>chunkBits) == len(a.chunks) {
+// reset makes the value at an index zero; an index that was just handed out may
+// need a new chunk.
+func (a *arena[T]) reset(i uint32) *T {
+	for int(i>>chunkBits) >= len(a.chunks) {
 		a.chunks = append(a.chunks, new([chunkLen]T))
 	}
-	return i
-}
-
-func (a *arena[T]) give(i uint32) {
 	var zero T
-	*a.at(i) = zero
-	a.indexes.give(i)
+	v := a.at(i)
+	*v = zero
+	return v
 }
 
-// rings is an arena of rings, whose length differs from series to series.
-type rings struct {
-	indexes
-	len    int  // of a ring: windows + 1
-	bits   uint // a chunk holds 1<<bits rings
+// counts is an arena of rows of counts that differ in length from series to
+// series.
+type counts struct {
+	len    int  // of what an index stands for, in numbers
+	bits   uint // a chunk holds 1<<bits of that
 	chunks [][]int64
 }
 
-// ringChunk is the size of a chunk of rings, in bytes, if one ring is not
-// larger.
-const ringChunk = 16 << 10
+// countsChunk is the size of a chunk of counts, in bytes, if what an index
+// stands for is not larger.
+const countsChunk = 8 << 10
 
-func newRings(windows int) rings {
-	r := rings{len: windows + 1}
-	for r.len<<(r.bits+1)*8 <= ringChunk {
-		r.bits++
+func newCounts(length int) counts {
+	c := counts{len: length}
+	for length<<(c.bits+1)*8 <= countsChunk {
+		c.bits++
 	}
-	return r
+	return c
 }
 
-func (r *rings) at(i uint32) ring {
-	start := int(i&(1<<r.bits-1)) * r.len
-	return r.chunks[i>>r.bits][start : start+r.len]
+func (c *counts) at(i uint32) []int64 {
+	start := int(i&(1<<c.bits-1)) * c.len
+	return c.chunks[i>>c.bits][start : start+c.len]
 }
 
-// take is the index of an empty ring that stands at the window.
-func (r *rings) take(window int64) uint32 {
-	i := r.indexes.take()
-	r.place(i, window)
-	return i
-}
-
-// place makes the ring of that index empty, at the window: for owners that have
-// indexes of their own.
-func (r *rings) place(i uint32, window int64) {
-	for int(i>>r.bits) >= len(r.chunks) {
-		r.chunks = append(r.chunks, make([]int64, r.len<<r.bits))
+// reset makes all counts at an index zero.
+func (c *counts) reset(i uint32) []int64 {
+	for int(i>>c.bits) >= len(c.chunks) {
+		c.chunks = append(c.chunks, make([]int64, c.len<<c.bits))
 	}
-	ring := r.at(i)
-	clear(ring)
-	ring[0] = window
+	at := c.at(i)
+	clear(at)
+	return at
 }

@@ -80,7 +80,7 @@ func benchmarkKeys(kind int) []Key {
 }
 
 func filled(b *testing.B, typ Type, windows int, keys []Key) *Series {
-	s, err := Define(Definition{Name: "bench", Type: typ, Interval: time.Minute, Windows: windows})
+	s, err := Define(Definition{Name: "bench", Type: typ, Interval: time.Minute, Windows: windows, MaxKeys: 2 * benchKeys})
 	if err != nil {
 		b.Fatal(err)
 	}

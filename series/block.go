@@ -2,62 +2,89 @@ package series
 
 import "slices"
 
-// maxParts is how many rings a block can be the sum of: leaves in all the slots
-// that one bit less than a node's chooses.
-const maxParts = leafCap * slots / 2
+// tally collects the counts of a block, whose parts are rows here and there in
+// a tree.
+type tally struct {
+	span
+	sum     int64   // over all windows of the span
+	windows []int64 // of each of them, the newest first, if it is wanted
+}
 
-// block appends the rings that sum up to the block of so many leading bits of a.
-func (t *tree) block(parts []uint32, a address, bits uint8) []uint32 {
+// take adds a row whose newest window is given.
+func (y *tally) take(newest int64, r row) {
+	if y.windows != nil {
+		r.tally(newest, y.windows, y.span)
+		return
+	}
+	y.sum, _ = plus(y.sum, r.sum(newest, y.span))
+}
+
+// count collects the block of so many leading bits of a; of a text, its own
+// counts.
+func (t *tree) count(y *tally, a address, text string, bits uint8) {
+	if t.named {
+		if i, place := t.find(a, text); place >= 0 {
+			lf := t.leaves.at(i)
+			y.take(lf.window, t.leaves.row(lf, place))
+		}
+		return
+	}
+	if bits == 0 {
+		y.take(t.all.window, t.all.row)
+		return
+	}
 	l := t.root
 	for l.isNode() {
-		nd := t.nodes.at(l.index())
+		nd := t.forks.at(l.index())
 		if nd.bits+slotBits > bits {
-			return t.within(parts, nd, a, bits)
+			t.within(y, nd, l.index(), a, bits)
+			return
 		}
 		l = *nd.toward(a)
 	}
-	if l == none {
-		return parts
+	if l != none {
+		t.inLeaf(y, l.index(), a, bits)
 	}
-	return t.leaves.at(l.index()).within(parts, a, bits)
 }
 
-// within appends the rings of a block that is a part of the node's or contains
-// it; its own bits end before those by which the node chooses do.
-func (t *tree) within(parts []uint32, nd *node, a address, bits uint8) []uint32 {
+// within collects a block that is a part of the node's or contains it; its own
+// bits end before those by which the node chooses do.
+func (t *tree) within(y *tally, nd *node, i uint32, a address, bits uint8) {
 	switch shared := a.shared(nd.any); {
 	case shared < min(bits, nd.bits):
-		return parts
+		return
 	case bits <= nd.bits:
-		return append(parts, nd.ring)
+		y.take(nd.window, t.sums.at(i))
+		return
 	}
 	shift := nd.bits + slotBits - bits
 	first := a.slot(nd.bits) >> shift << shift
 	kids := nd.kids[first : first+1<<shift]
-	for i, kid := range kids {
+	for n, kid := range kids {
 		switch {
 		case kid.isNode():
-			parts = append(parts, t.nodes.at(kid.index()).ring)
-		case kid.isLeaf() && !slices.Contains(kids[:i], kid):
-			parts = t.leaves.at(kid.index()).within(parts, a, bits)
+			y.take(t.forks.at(kid.index()).window, t.sums.at(kid.index()))
+		case kid.isLeaf() && !slices.Contains(kids[:n], kid):
+			t.inLeaf(y, kid.index(), a, bits)
 		}
 	}
-	return parts
 }
 
-// count is the sum of a block over the windows of s.
-func (t *tree) count(a address, bits uint8, s span) (sum int64) {
-	var buf [maxParts]uint32
-	for _, i := range t.block(buf[:0], a, bits) {
-		sum, _ = plus(sum, t.rings.at(i).sum(s))
+// inLeaf collects the keys of a leaf that are in a block.
+func (t *tree) inLeaf(y *tally, i uint32, a address, bits uint8) {
+	lf, mask := t.leaves.at(i), leading(bits)
+	if !t.wide {
+		block, mask := uint32(a.hi>>32), uint32(mask.hi>>32)
+		for place, mark := range lf.marks[:lf.n] {
+			if (mark^block)&mask == 0 {
+				y.take(lf.window, t.leaves.row(lf, place))
+			}
+		}
+		return
 	}
-	return sum
-}
-
-// tally adds each window's sum of a block to its element of dst.
-func (t *tree) tally(dst []int64, a address, bits uint8, s span) {
-	var buf [maxParts]uint32
-	for _, i := range t.block(buf[:0], a, bits) {
-		t.rings.at(i).tally(dst, s)
+	for place, b := range t.leaves.wides.at(i)[:lf.n] {
+		if (b.hi^a.hi)&mask.hi|(b.lo^a.lo)&mask.lo == 0 {
+			y.take(lf.window, t.leaves.row(lf, place))
+		}
 	}
 }

@@ -72,7 +72,9 @@ func (c *clock) advance(reading time.Time) (*timeline, int64) {
 		late := monotonic && taken < line.taken.Load()
 		switch t := line.newest.Load(); judge(t, now, c.interval, late) {
 		case passed:
-			line.taken.Store(taken)
+			if line.taken.Load() != taken { // most readings are used several times, and a store takes the line from other processors
+				line.taken.Store(taken)
+			}
 			if t == now || line.newest.CompareAndSwap(t, now) {
 				return line, now
 			}
@@ -122,7 +124,7 @@ func judge(newest, now, interval int64, late bool) reading {
 // floorDiv rounds down, also before 1970, where Go's division rounds up.
 func floorDiv(a, b int64) int64 {
 	q := a / b
-	if a%b < 0 {
+	if q*b > a {
 		q--
 	}
 	return q

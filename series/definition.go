@@ -44,7 +44,11 @@ const (
 	MinInterval = time.Second
 	MaxInterval = 31 * 24 * time.Hour
 	MaxWindows  = 1024
+	MaxMaxKeys  = 1_000_000_000
 )
+
+// DefaultMaxKeys is the bound of the number of keys where none is given.
+const DefaultMaxKeys = 1_000_000
 
 // Definition is what a series is: its name, its keys, and the time it covers,
 // Interval × Windows.
@@ -53,6 +57,10 @@ type Definition struct {
 	Type     Type
 	Interval time.Duration // whole seconds, MinInterval to MaxInterval
 	Windows  int           // 1 to MaxWindows
+
+	// MaxKeys bounds how many keys there are at a time, and so the memory: 1 to
+	// MaxMaxKeys. 0 stands for DefaultMaxKeys.
+	MaxKeys int
 }
 
 func (d Definition) check() error {
@@ -66,6 +74,8 @@ func (d Definition) check() error {
 		return fmt.Errorf("interval %v: must be whole seconds, 1s to 31d", d.Interval)
 	case d.Windows < 1 || d.Windows > MaxWindows:
 		return fmt.Errorf("windows %d: must be 1 to %d", d.Windows, MaxWindows)
+	case d.MaxKeys < 0 || d.MaxKeys > MaxMaxKeys:
+		return fmt.Errorf("max_keys %d: must be 1 to %d", d.MaxKeys, MaxMaxKeys)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@
 // One counter answers for an address, and with it for every block that the
 // address is in: the mask is chosen when the count is asked for, and any mask
 // costs one descent of a tree (one in each part of the series for blocks larger
-// than an IPv4 /12 or an IPv6 /24), however many addresses the block holds.
+// than an IPv4 /8 or an IPv6 /24), however many addresses the block holds.
 // IPv4-mapped IPv6 addresses are IPv4 addresses.
 //
 // # Limits
@@ -41,17 +41,18 @@
 //
 // # Memory
 //
-// A key takes 8 bytes for each window, and besides them about 45 bytes for an
-// address, its share in the blocks above included, or 50 for a text, and the
-// text: with 6 windows 92 bytes for an IPv4 or IPv6 address, as measured with a
-// million of them at random. A key leaves when all its windows have expired:
-// each add looks at a few others, so no call ever waits for a clean-up, and as
-// many keys again can be waiting for it. Memory is used again for other keys
-// and not given back. It is taken in pieces, of which each part of the series
-// that has its own lock (4 per processor and address family) needs about 32 kB.
+// A key takes 8 bytes for each window and a little more, since there is some room
+// for the next ones, and besides them about 15 bytes for an IPv4 address, its
+// share in the blocks above included, 40 for an IPv6 address or a text, and the
+// text itself: BenchmarkMemory has the figures. Keys chosen to share as little as
+// possible take up to three times that (IPv4) or eight times (IPv6), since each
+// has a node and a leaf nearly to itself.
 //
-// So what bounds the memory is how many different keys are seen within interval
-// × windows, times windows; nothing else does. Who can choose keys at will, as
-// a client with an IPv6 network or with sender addresses of its own can, chooses
-// how much memory a series takes.
+// MaxKeys bounds how many keys there are. A key leaves when all its windows have
+// expired: each add looks at a few others while there may be some, so no call
+// ever waits for a clean-up. When there would still be too many, those worth least
+// are evicted, as evict.go says, and [Series.Evictions] tells what became of their
+// counts. Memory is used again for other keys and not given back. It is taken in
+// pieces, of which each part of the series that has its own lock (2 per processor
+// and address family) needs about 80 kB.
 package series

@@ -1,17 +1,28 @@
 package series
 
 import (
+	"hash/maphash"
 	"math/bits"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
-// family holds the addresses of one family, in trees apart so that sessions
-// seldom wait for each other. The leading bits of an address choose its tree; a
-// block that is larger than what they tell apart is in all of them.
+// The kinds of keys. The bits that choose the tree are few enough that one tree
+// answers the masks that rules have, and that the trees do not all hold the same
+// large blocks; enough that the networks which are in use spread.
+var (
+	ofIPv4  = kind{leading: 8}
+	ofIPv6  = kind{leading: 24, wide: true}
+	ofTexts = kind{leading: 12, named: true, seed: maphash.MakeSeed()}
+)
+
+// family holds the keys of one kind, in trees apart so that sessions seldom wait
+// for each other. The leading bits of an address choose its tree; a block that is
+// larger than what they tell apart is in all of them.
 type family struct {
-	leading uint8 // how many bits choose the tree
-	trees   []lockedTree
+	kind
+	trees []lockedTree
 }
 
 type lockedTree struct {
@@ -19,28 +30,20 @@ type lockedTree struct {
 	tree
 }
 
-// The bits that choose the tree: few enough that one tree answers the masks that
-// rules have, and that the trees do not all hold the same large blocks; enough
-// that the networks which are in use spread.
-const (
-	leadingIPv4 = 12
-	leadingIPv6 = 24
-)
-
-func newFamily(leading uint8, windows int) *family {
-	f := &family{leading: leading, trees: make([]lockedTree, shards())}
+func newFamily(k kind, d Definition, total *atomic.Int64) *family {
+	f := &family{kind: k, trees: make([]lockedTree, shards(d.MaxKeys))}
 	for i := range f.trees {
-		f.trees[i].rings = newRings(windows)
+		f.trees[i].init(k, d.Windows, total)
 	}
 	return f
 }
 
-// shards is how many parts with a lock of their own a family or the texts have:
-// enough that two threads rarely meet, and few enough that the sum over all of
-// them is cheap.
-func shards() int {
-	n := min(4*runtime.GOMAXPROCS(0), 64)
-	return 1 << bits.Len(uint(n-1))
+// shards is how many trees a family has: enough that two threads rarely meet,
+// and few enough that the sum over all of them is cheap and that each of them
+// has many keys to choose from when some have to go.
+func shards(maxKeys int) int {
+	n := min(2*runtime.GOMAXPROCS(0), 64, max(1, maxKeys/1024))
+	return 1 << (bits.Len(uint(n)) - 1)
 }
 
 // holding is the trees that can hold addresses of the block.
@@ -55,58 +58,36 @@ func (f *family) holding(a address, bits uint8) []lockedTree {
 // shard spreads neighbouring networks: the golden ratio's multiples do.
 func (f *family) shard(a address) uint64 {
 	const golden = 0x9e3779b97f4a7c15
-	return a.hi >> (64 - f.leading) * golden >> 32 % uint64(len(f.trees))
+	return a.hi >> (64 - f.leading) * golden >> 32 & uint64(len(f.trees)-1)
 }
 
-func (f *family) add(a address, m moment, n, oldest int64) (cut bool) {
+// add adjusts the count of a key; windows before the oldest need not be kept.
+func (f *family) add(a address, text string, m moment, n, oldest int64) (cut bool) {
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	cut = t.add(a, m, n)
+	cut = t.add(a, text, m, n)
 	t.sweep(oldest)
+	t.mu.Unlock()
 	return cut
 }
 
-func (f *family) remove(a address, oldest int64) bool {
+func (f *family) remove(a address, text string, oldest int64) bool {
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.remove(a, oldest)
+	return t.remove(a, text, oldest)
 }
 
-func (f *family) count(a address, bits uint8, s span) (sum int64) {
+// count collects a block or a text.
+func (f *family) count(y *tally, a address, text string, bits uint8) {
+	if f.named {
+		bits = f.leading // a text is in one tree
+	}
 	trees := f.holding(a, bits)
 	for i := range trees {
-		sum, _ = plus(sum, trees[i].lockedCount(a, bits, s))
-	}
-	return sum
-}
-
-func (t *lockedTree) lockedCount(a address, bits uint8, s span) int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.count(a, bits, s)
-}
-
-func (f *family) tally(dst []int64, a address, bits uint8, s span) {
-	trees := f.holding(a, bits)
-	for i := range trees {
-		trees[i].lockedTally(dst, a, bits, s)
-	}
-}
-
-func (t *lockedTree) lockedTally(dst []int64, a address, bits uint8, s span) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tally(dst, a, bits, s)
-}
-
-func (f *family) len() (n int) {
-	for i := range f.trees {
-		t := &f.trees[i]
+		t := &trees[i]
 		t.mu.Lock()
-		n += t.keys
+		t.count(y, a, text, bits)
 		t.mu.Unlock()
 	}
-	return n
 }

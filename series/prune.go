@@ -1,67 +1,144 @@
 package series
 
-import "math"
+import (
+	"sync"
+	"sync/atomic"
+)
 
-// remove takes an address out of every window, and of every node above. It
-// reports whether there was one that had counted in the window oldest or later.
-func (t *tree) remove(a address, oldest int64) bool {
-	lf, i := t.find(a)
-	if i < 0 {
+// expiry is how far the hand has come that drops the expired keys of a tree.
+type expiry struct {
+	oldest int64  // the window since which keys are kept, as the last pass has it
+	hand   uint32 // the leaf looked at last
+	left   uint32 // how many leaves the pass has still to look at
+}
+
+// sweep looks at one leaf, while there is a pass. A pass begins when a window has
+// ended, and each add moves it on, so that no add ever waits for a clean-up.
+func (t *tree) sweep(oldest int64) {
+	if oldest > t.oldest {
+		t.oldest, t.left = oldest, t.leaves.used
+	}
+	if t.left == 0 {
+		return
+	}
+	t.left--
+	t.expire(t.nextLeaf())
+}
+
+// janitor moves on the passes of trees to which nothing is added.
+type janitor struct {
+	swept atomic.Int64 // all trees have been swept since this window became the oldest
+
+	mu     sync.Mutex
+	oldest int64 // what is being swept for
+	turn   int   // the tree in hand
+}
+
+// sweep looks at one leaf of one tree, unless another session is about to or the
+// tree is in use.
+func (j *janitor) sweep(trees []*lockedTree, oldest int64) {
+	if j.swept.Load() >= oldest || !j.mu.TryLock() {
+		return
+	}
+	defer j.mu.Unlock()
+	if oldest > j.oldest {
+		j.oldest, j.turn = oldest, 0
+	}
+	if j.turn < len(trees) && trees[j.turn].trySweep(oldest) {
+		j.turn++
+	}
+	if j.turn == len(trees) {
+		j.swept.Store(j.oldest)
+	}
+}
+
+// trySweep reports whether the pass is over.
+func (t *lockedTree) trySweep(oldest int64) bool {
+	if !t.mu.TryLock() {
 		return false
 	}
-	gone := t.rings.at(lf.rings[i])
-	for l := t.root; l.isNode(); {
-		nd := t.nodes.at(l.index())
-		t.rings.at(nd.ring).merge(gone, -1)
-		l = *nd.toward(a)
+	defer t.mu.Unlock()
+	t.sweep(oldest)
+	return t.left == 0
+}
+
+// nextLeaf moves the hand on. Who asks has added a key, so there is a leaf.
+func (t *tree) nextLeaf() uint32 {
+	t.hand = t.hand%t.leaves.used + 1
+	return t.hand
+}
+
+// expire drops the keys of a leaf for which no window has a count.
+func (t *tree) expire(i uint32) {
+	if t.leaves.at(i).n == 0 {
+		return
 	}
-	live := gone[0] >= oldest
-	t.drop(lf, i)
+	if a := t.leaves.address(i, 0); t.dropExpired(i) {
+		t.tidy(a)
+	}
+}
+
+// dropExpired reports whether there were any. It can leave the leaf empty.
+func (t *tree) dropExpired(i uint32) bool {
+	lf := t.leaves.at(i)
+	was := lf.n
+	for place := int(was) - 1; place >= 0; place-- {
+		if !t.leaves.row(lf, place).counts(lf.window, t.kept(lf)) {
+			t.drop(i, place)
+		}
+	}
+	return lf.n < was
+}
+
+// kept is the span of all windows of a leaf that the tree keeps.
+func (t *tree) kept(lf *leaf) span { return span{momentOf(lf.window, t.windows), t.oldest} }
+
+// remove takes a key out of every window, and of every block. It reports
+// whether there was one that counted in the window oldest or later.
+func (t *tree) remove(a address, text string, oldest int64) bool {
+	i, place := t.find(a, text)
+	if place < 0 {
+		return false
+	}
+	lf := t.leaves.at(i)
+	gone := t.leaves.row(lf, place)
+	live := gone.counts(lf.window, span{momentOf(lf.window, t.windows), oldest})
+	if !t.named {
+		t.takeOut(&t.all.window, t.all.row, gone, lf.window)
+		for l := t.root; l.isNode(); {
+			nd := t.forks.at(l.index())
+			t.takeOut(&nd.window, t.sums.at(l.index()), gone, lf.window)
+			l = *nd.toward(a)
+		}
+	}
+	t.drop(i, place)
 	t.tidy(a)
 	return live
 }
 
-// find is the leaf of an address and its place there, or -1.
-func (t *tree) find(a address) (*leaf, int) {
+// takeOut takes the counts of a row out of a sum.
+func (t *tree) takeOut(newest *int64, sum row, gone row, window int64) {
+	reach(newest, sum, t.windows, momentOf(window, t.windows))
+	sum.merge(*newest, gone, window, -1)
+}
+
+// find is the leaf of a key and its place there, or -1.
+func (t *tree) find(a address, text string) (i uint32, place int) {
 	l := t.root
 	for l.isNode() {
-		l = *t.nodes.at(l.index()).toward(a)
+		l = *t.forks.at(l.index()).toward(a)
 	}
 	if l == none {
-		return nil, -1
+		return 0, -1
 	}
-	lf := t.leaves.at(l.index())
-	return lf, lf.find(a)
+	return l.index(), t.leaves.find(l.index(), a, text)
 }
 
-// drop frees an address and its counts.
-func (t *tree) drop(lf *leaf, i int) {
-	t.rings.give(lf.rings[i])
-	lf.drop(i)
-	t.keys--
-}
-
-// sweep moves the hand to the next leaf and drops what has not counted in the
-// window oldest or later.
-func (t *tree) sweep(oldest int64) {
-	t.hand = t.hand%t.leaves.used + 1
-	lf := t.leaves.at(t.hand)
-	if lf.n == 0 || lf.oldest >= oldest {
-		return
-	}
-	was, a := lf.n, lf.address(0)
-	lf.oldest = math.MaxInt64
-	for i := int(was) - 1; i >= 0; i-- {
-		newest := t.rings.at(lf.rings[i])[0]
-		if newest < oldest {
-			t.drop(lf, i)
-		} else {
-			lf.oldest = min(lf.oldest, newest)
-		}
-	}
-	if lf.n < was {
-		t.tidy(a)
-	}
+// drop frees a key and its counts.
+func (t *tree) drop(i uint32, place int) {
+	t.leaves.drop(i, place)
+	t.keys.Add(-1)
+	t.total.Add(-1)
 }
 
 // tidy takes away the leaf on a's way if it is empty, or if a neighbour has room
@@ -70,13 +147,14 @@ func (t *tree) tidy(a address) {
 	var nd *node
 	above, at := &t.root, &t.root
 	for at.isNode() {
-		nd = t.nodes.at(at.index())
+		nd = t.forks.at(at.index())
 		above, at = at, nd.toward(a)
 	}
 	old := *at
 	heir := t.heir(nd, old)
 	switch {
 	case heir == none && t.leaves.at(old.index()).n > 0:
+		t.leaves.trim(t.leaves.at(old.index()))
 		return
 	case nd == nil:
 		t.root = none
@@ -87,17 +165,21 @@ func (t *tree) tidy(a address) {
 	t.leaves.give(old.index())
 }
 
-// heir is a leaf beside the old one that has taken its addresses in, or none.
-// Half of it stays free, so that the next address does not split it again.
+// heir is a leaf beside the old one that has taken its keys in, or none. Half of
+// it stays free, so that the next key does not split it again.
 func (t *tree) heir(nd *node, old link) link {
 	if nd == nil {
 		return none
 	}
 	lf := t.leaves.at(old.index())
 	for _, kid := range nd.kids {
-		if kid.isLeaf() && kid != old && t.leaves.at(kid.index()).absorb(lf) {
-			return kid
+		if !kid.isLeaf() || kid == old || t.leaves.at(kid.index()).n+lf.n > leafCap/2 {
+			continue
 		}
+		for place := int(lf.n) - 1; place >= 0; place-- {
+			t.leaves.move(old.index(), place, kid.index())
+		}
+		return kid
 	}
 	return none
 }
@@ -115,6 +197,5 @@ func (t *tree) join(above *link, nd *node) {
 	}
 	i := above.index()
 	*above = only
-	t.rings.give(nd.ring)
 	t.nodes.give(i)
 }

@@ -1,7 +1,7 @@
 package series
 
 import (
-	"net/netip"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -18,9 +18,13 @@ type Window int64
 type Series struct {
 	def       Definition
 	clock     *clock
-	ipv4      *family // nil unless the type takes IPv4 addresses
-	ipv6      *family // nil unless the type takes IPv6 addresses
-	texts     *texts  // nil unless the type takes texts
+	ipv4      *family       // nil unless the type takes IPv4 addresses
+	ipv6      *family       // nil unless the type takes IPv6 addresses
+	texts     *family       // nil unless the type takes texts
+	families  []*family     // those that are there
+	trees     []*lockedTree // of all families
+	janitor   janitor
+	keys      atomic.Int64 // in all families
 	saturated atomic.Uint64
 }
 
@@ -29,17 +33,30 @@ func Define(d Definition) (*Series, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
+	if d.MaxKeys == 0 {
+		d.MaxKeys = DefaultMaxKeys
+	}
 	s := &Series{def: d, clock: newClock(d.Interval)}
+	s.janitor.swept.Store(math.MinInt64)
 	if d.Type == CIDR || d.Type == IP {
-		s.ipv4 = newFamily(leadingIPv4, d.Windows)
+		s.ipv4 = s.newFamily(ofIPv4)
 	}
 	if d.Type == CIDR6 || d.Type == IP {
-		s.ipv6 = newFamily(leadingIPv6, d.Windows)
+		s.ipv6 = s.newFamily(ofIPv6)
 	}
 	if d.Type == String {
-		s.texts = newTexts(d.Windows)
+		s.texts = s.newFamily(ofTexts)
 	}
 	return s, nil
+}
+
+func (s *Series) newFamily(k kind) *family {
+	f := newFamily(k, s.def, &s.keys)
+	s.families = append(s.families, f)
+	for i := range f.trees {
+		s.trees = append(s.trees, &f.trees[i])
+	}
+	return f
 }
 
 // Definition is what the series was defined as.
@@ -47,19 +64,27 @@ func (s *Series) Definition() Definition { return s.def }
 
 // Takes reports whether the series counts keys of this kind and family. An
 // absent key it never takes.
-func (s *Series) Takes(k Key) bool {
-	if k.addr.IsValid() {
-		return s.family(k.addr) != nil
+func (s *Series) Takes(k Key) bool { return s.family(k) != nil }
+
+// family is where keys like this one are counted; nil if they are not.
+func (s *Series) family(k Key) *family {
+	switch {
+	case k.addr.Is4():
+		return s.ipv4
+	case k.addr.IsValid():
+		return s.ipv6
+	case k.text != "":
+		return s.texts
 	}
-	return k.text != "" && s.texts != nil
+	return nil
 }
 
-// family is where addresses like this one are counted; nil if they are not.
-func (s *Series) family(a netip.Addr) *family {
-	if a.Is4() {
-		return s.ipv4
+// address is where a key that the series takes lies in its family.
+func (s *Series) address(k Key) address {
+	if k.addr.IsValid() {
+		return addressOf(k.addr)
 	}
-	return s.ipv6
+	return s.texts.addressOfText(k.text)
 }
 
 // Add adjusts the count of k in the CURRENT window by n, which may be negative,
@@ -83,21 +108,17 @@ func (s *Series) AddTo(k Key, n int64, w Window) bool {
 }
 
 func (s *Series) add(k Key, n, window, current int64) {
-	if n == 0 || !s.Takes(k) {
+	f := s.family(k)
+	if n == 0 || f == nil {
 		return
 	}
-	var (
-		cut    bool
-		m      = momentOf(window, s.def.Windows)
-		oldest = s.oldest(current)
-	)
-	if k.addr.IsValid() {
-		cut = s.family(k.addr).add(addressOf(k.addr), m, n, oldest)
-	} else {
-		cut = s.texts.add(k.text, m, n, oldest)
-	}
-	if cut {
+	oldest := s.oldest(current)
+	if f.add(s.address(k), k.text, momentOf(window, s.def.Windows), n, oldest) {
 		s.saturated.Add(1)
+	}
+	s.janitor.sweep(s.trees, oldest)
+	if s.keys.Load() > int64(s.def.MaxKeys) {
+		s.shrink()
 	}
 }
 
@@ -111,19 +132,24 @@ func (s *Series) oldest(current int64) int64 { return current - int64(s.def.Wind
 func (s *Series) Count(k Key, m Mask, from, to int, now time.Time) int64 {
 	current, _ := s.clock.read(now)
 	from, to = max(from, 0), min(to, s.def.Windows-1)
-	if from > to || !s.Takes(k) {
+	if from > to {
 		return 0
 	}
-	sp := s.span(current, from, to)
-	if k.addr.IsValid() {
-		return s.family(k.addr).count(addressOf(k.addr), m.bits(k.addr), sp)
-	}
-	return s.texts.count(k.text, sp)
+	y := tally{span: s.span(current, from, to)}
+	s.collect(&y, k, m)
+	return y.sum
 }
 
 func (s *Series) span(current int64, from, to int) span {
 	newest := momentOf(current-int64(from), s.def.Windows)
 	return span{newest, current - int64(to)}
+}
+
+// collect counts nothing for a key that the series does not take.
+func (s *Series) collect(y *tally, k Key, m Mask) {
+	if f := s.family(k); f != nil {
+		f.count(y, s.address(k), k.text, m.bits(k.addr))
+	}
 }
 
 // Counts is the count of every single window, the current one first, appended
@@ -136,44 +162,23 @@ func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int
 	for range s.def.Windows {
 		counts = append(counts, 0)
 	}
-	if !s.Takes(k) {
-		return counts, elapsed
-	}
-	sp := s.span(current, 0, s.def.Windows-1)
-	if k.addr.IsValid() {
-		s.family(k.addr).tally(counts, addressOf(k.addr), m.bits(k.addr), sp)
-	} else {
-		s.texts.tally(counts, k.text, sp)
-	}
+	y := tally{span: s.span(current, 0, s.def.Windows-1), windows: counts}
+	s.collect(&y, k, m)
 	return counts, elapsed
 }
 
 // Remove takes the counter of k out of every window, and an address out of
-// every block. It reports false when there was none.
+// every block. It reports false when there was nothing to take out: no such key,
+// or one whose windows are all empty.
 func (s *Series) Remove(k Key) bool {
-	oldest := s.oldest(s.clock.current())
-	switch {
-	case !s.Takes(k):
-		return false
-	case k.addr.IsValid():
-		return s.family(k.addr).remove(addressOf(k.addr), oldest)
-	}
-	return s.texts.remove(k.text, oldest)
+	f := s.family(k)
+	return f != nil && f.remove(s.address(k), k.text, s.oldest(s.clock.current()))
 }
 
-// Len is how many keys the series holds: those that counted within the time it
-// covers, and those whose windows have all expired until the hand has come by.
-func (s *Series) Len() (n int) {
-	for _, f := range []*family{s.ipv4, s.ipv6} {
-		if f != nil {
-			n += f.len()
-		}
-	}
-	if s.texts != nil {
-		n += s.texts.len()
-	}
-	return n
-}
+// Len is how many keys the series holds, MaxKeys at the most: those that counted
+// within the time it covers, and those whose windows have all expired until the
+// hand has come by.
+func (s *Series) Len() int { return int(s.keys.Load()) }
 
 // Saturated is how many adds were cut at the limit of 64 bits.
 func (s *Series) Saturated() uint64 { return s.saturated.Load() }

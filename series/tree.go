@@ -1,24 +1,65 @@
 package series
 
-// tree holds the counters of addresses such that the count of any block is
-// found by one descent. It is a path-compressed trie: a node stands where the
-// addresses below it part, and holds the sum of all their counts. Few addresses
-// are kept together in a leaf, each with its own counts, whatever they share.
+import (
+	"hash/maphash"
+	"math"
+	"strings"
+	"sync/atomic"
+)
+
+// tree holds the counters of keys. It is a path-compressed trie: a node stands
+// where the addresses below it part. In a tree of IP addresses a node has the
+// sum of all that is counted below it, so that the count of any block is found by
+// one descent. Few addresses are kept together in a leaf, each with its own
+// counts, whatever they share.
 //
 // What an add costs is the memory it touches that no cache holds, so descents
 // are short: a node parts addresses by four bits at once, and a leaf that is not
 // full serves any number of a node's slots.
 //
-// What has expired leaves when the hand comes by: every add looks at one leaf.
-// An expired address counts nowhere anymore, so the sums above need no
-// correction.
+// An expired key counts nowhere anymore, and an evicted one goes on to count in
+// the nodes above it, so the sums need no correction when either leaves.
 type tree struct {
-	root   link
-	nodes  arena[node]
-	leaves arena[leaf]
-	rings  rings
-	keys   int    // addresses in all leaves
-	hand   uint32 // the leaf looked at last
+	kind
+	windows int
+	root    link
+	all     block // the sum of everything, also while there is no node
+	nodes   indexes
+	forks   arena[node]
+	sums    counts // the nodes' rows, by their indexes
+	leaves  leaves
+	keys    atomic.Int64  // in all leaves; changed under the lock
+	total   *atomic.Int64 // the same of the whole series
+
+	expiry
+	eviction
+}
+
+// kind is what the keys of a tree are.
+type kind struct {
+	leading uint8        // how many bits choose the tree
+	wide    bool         // addresses have more than 32 bits
+	named   bool         // keys are texts, and no blocks are asked for
+	seed    maphash.Seed // of the texts' addresses
+}
+
+// addressOfText is where a text lies: at its hash.
+func (k *kind) addressOfText(s string) address { return address{hi: maphash.String(k.seed, s)} }
+
+// block is a sum of counts.
+type block struct {
+	window int64 // the newest window of the row
+	row    row
+}
+
+// init makes an empty tree, whose keys count in total too.
+func (t *tree) init(k kind, windows int, total *atomic.Int64) {
+	t.kind, t.windows, t.total = k, windows, total
+	t.all.row = make(row, windows)
+	t.sums = newCounts(windows)
+	t.leaves = newLeaves(k, windows)
+	t.oldest = math.MinInt64
+	t.floor = leastFloor
 }
 
 // link leads to a node or a leaf, or nowhere.
@@ -35,10 +76,10 @@ func (l link) index() uint32 { return uint32(l &^ leafBit) }
 
 // node is a block of addresses that part in the bits that follow the block's.
 type node struct {
-	any  address     // one that is or was below: its leading bits are those of all
-	ring uint32      // the counts of all addresses below
-	bits uint8       // how many leading bits make the block, a multiple of slotBits
-	kids [slots]link // by the next bits: nodes each in one slot, leaves in one or more
+	any    address     // one that is or was below: its leading bits are those of all
+	bits   uint8       // how many leading bits make the block, a multiple of slotBits
+	window int64       // the newest window of its sum
+	kids   [slots]link // by the next bits: nodes each in one slot, leaves in one or more
 }
 
 const (
@@ -58,31 +99,38 @@ func (nd *node) replace(old, link link) {
 	}
 }
 
-// add adjusts the count of an address, and with it that of every node above.
-// It reports whether one was cut at the limit.
-func (t *tree) add(a address, m moment, n int64) (cut bool) {
+// add adjusts the count of a key, and with it that of every node above. It
+// reports whether one was cut at the limit.
+func (t *tree) add(a address, text string, m moment, n int64) (cut bool) {
+	if !t.named && reach(&t.all.window, t.all.row, t.windows, m) {
+		cut = t.all.row.add(m.place, n)
+	}
 	var above *node
 	for at := &t.root; ; {
 		switch {
 		case at.isNode():
-			nd := t.nodes.at(at.index())
+			nd := t.forks.at(at.index())
 			if a.shared(nd.any) < nd.bits {
 				t.fork(at, a)
 				continue
 			}
-			cut = t.rings.at(nd.ring).add(m, n) || cut
+			if !t.named {
+				cut = t.addBelow(nd, at.index(), m, n) || cut
+			}
 			above, at = nd, nd.toward(a)
 		case at.isLeaf():
-			lf := t.leaves.at(at.index())
-			i := lf.find(a)
-			if i < 0 && lf.n == leafCap {
-				t.makeRoom(above, at, a)
+			i := at.index()
+			place := t.leaves.find(i, a, text)
+			switch {
+			case place >= 0:
+			case t.leaves.at(i).n < leafCap || t.dropExpired(i):
+				place = t.insert(i, a, text)
+			case t.makeRoom(above, at, a):
 				continue
+			default:
+				return cut // one text too many with one hash of 64 bits
 			}
-			if i < 0 {
-				i = t.insert(lf, a, m.window)
-			}
-			return t.rings.at(lf.rings[i]).add(m, n) || cut
+			return t.addIn(t.leaves.at(i), place, m, n) || cut
 		case above != nil:
 			above.replace(none, t.newLeaf(m.window))
 		default:
@@ -91,45 +139,63 @@ func (t *tree) add(a address, m moment, n int64) (cut bool) {
 	}
 }
 
-// newLeaf is an empty leaf, made for addresses that come at the window or later.
-func (t *tree) newLeaf(window int64) link {
-	i := t.leaves.take()
-	t.leaves.at(i).oldest = window
-	return leafBit | link(i)
+// addBelow counts in a node what is added below it.
+func (t *tree) addBelow(nd *node, i uint32, m moment, n int64) (cut bool) {
+	sum := t.sums.at(i)
+	return reach(&nd.window, sum, t.windows, m) && row(sum).add(m.place, n)
 }
 
-func (t *tree) insert(lf *leaf, a address, window int64) int {
-	lf.put(a, t.rings.take(window))
-	lf.oldest = min(lf.oldest, window)
-	t.keys++
-	return int(lf.n) - 1
+// addIn counts in a leaf.
+func (t *tree) addIn(lf *leaf, place int, m moment, n int64) (cut bool) {
+	lf.epochs[place] = t.epoch
+	rows := t.leaves.rows(lf)
+	return reach(&lf.window, rows, t.windows, m) && row(rows).add(place*t.windows+m.place, n)
+}
+
+func (t *tree) newLeaf(window int64) link { return leafBit | link(t.leaves.take(window)) }
+
+// insert keeps a copy of the text: the caller's may be a part of something much
+// larger.
+func (t *tree) insert(i uint32, a address, text string) (place int) {
+	t.keys.Add(1)
+	t.total.Add(1)
+	t.age()
+	return t.leaves.put(i, a, strings.Clone(text))
 }
 
 // fork puts a node above the one at the link, whose block a is not in.
 func (t *tree) fork(at *link, a address) {
 	old := *at
-	other := t.nodes.at(old.index()).any
-	var nd *node
-	*at, nd = t.newNode(a, a.shared(other), t.total(old))
-	*nd.toward(other) = old
+	below := t.forks.at(old.index())
+	nd := t.newNode(at, a, a.shared(below.any), below.window)
+	if !t.named {
+		copy(t.sums.at(at.index()), t.sums.at(old.index()))
+	}
+	*nd.toward(below.any) = old
 }
 
 // makeRoom parts the addresses of the full leaf on a's way: those that part
 // from each other or from a in a bit by which the node above chooses go to two
-// leaves, others get a node of their own.
-func (t *tree) makeRoom(above *node, at *link, a address) {
+// leaves, others get a node of their own. It reports false when nothing parts
+// them.
+func (t *tree) makeRoom(above *node, at *link, a address) bool {
 	full := *at
-	parting := t.leaves.at(full.index()).parting(a)
-	if above != nil && parting < above.bits+slotBits {
+	parting := t.leaves.parting(full.index(), a)
+	switch {
+	case parting == 128:
+		return false
+	case above != nil && parting < above.bits+slotBits:
 		t.split(above, full, a, parting)
-		return
-	}
-	if above != nil {
+		return true
+	case above != nil:
 		above.replace(full, none)
 	}
-	var nd *node
-	*at, nd = t.newNode(a, parting, t.total(full))
-	nd.replace(none, full)
+	lf := t.leaves.at(full.index())
+	t.newNode(at, a, parting, lf.window).replace(none, full)
+	for place := 0; place < int(lf.n) && !t.named; place++ {
+		row(t.sums.at(at.index())).merge(lf.window, t.leaves.row(lf, place), lf.window, 1)
+	}
+	return true
 }
 
 // split moves the addresses with the same bit there as a to a new leaf, and the
@@ -137,13 +203,13 @@ func (t *tree) makeRoom(above *node, at *link, a address) {
 // will be.
 func (t *tree) split(nd *node, full link, a address, bit uint8) {
 	far := t.leaves.at(full.index())
-	near := t.newLeaf(far.oldest)
-	for i := int(far.n) - 1; i >= 0; i-- {
-		if b := far.address(i); b.bit(bit) == a.bit(bit) {
-			t.leaves.at(near.index()).put(b, far.rings[i])
-			far.drop(i)
+	near := t.newLeaf(far.window)
+	for place := int(far.n) - 1; place >= 0; place-- {
+		if t.leaves.address(full.index(), place).bit(bit) == a.bit(bit) {
+			t.leaves.move(full.index(), place, near.index())
 		}
 	}
+	t.leaves.trim(far)
 	for slot, kid := range nd.kids {
 		if kid == full && slot>>(nd.bits+slotBits-1-bit)&1 == int(a.bit(bit)) {
 			nd.kids[slot] = near
@@ -151,30 +217,15 @@ func (t *tree) split(nd *node, full link, a address, bit uint8) {
 	}
 }
 
-// newNode is a node for a, which shares so many bits with what will be below.
-func (t *tree) newNode(a address, shared uint8, ring uint32) (link, *node) {
+// newNode puts a node for a at the link, which shares so many bits with what
+// will be below. Its sum is zero.
+func (t *tree) newNode(at *link, a address, shared uint8, window int64) *node {
 	i := t.nodes.take()
-	nd := t.nodes.at(i)
-	nd.any, nd.bits, nd.ring = a, shared-shared%slotBits, ring
-	return link(i), nd
-}
-
-// total is a new ring with the sum of all that is below the link.
-func (t *tree) total(l link) uint32 {
-	var buf [leafCap]uint32
-	parts := t.below(buf[:0], l)
-	sum := t.rings.take(t.rings.at(parts[0])[0])
-	for _, part := range parts {
-		t.rings.at(sum).merge(t.rings.at(part), 1)
+	nd := t.forks.reset(i)
+	nd.any, nd.bits, nd.window = a, shared-shared%slotBits, window
+	if !t.named {
+		t.sums.reset(i)
 	}
-	return sum
-}
-
-// below appends the rings that sum up to all that is below the link.
-func (t *tree) below(parts []uint32, l link) []uint32 {
-	if l.isNode() {
-		return append(parts, t.nodes.at(l.index()).ring)
-	}
-	lf := t.leaves.at(l.index())
-	return append(parts, lf.rings[:lf.n]...)
+	*at = link(i)
+	return nd
 }

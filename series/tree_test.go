@@ -2,8 +2,10 @@ package series
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -12,29 +14,27 @@ import (
 // node with one kid, a slot that nobody owns.
 func checkStructure(t *testing.T, s *Series) {
 	t.Helper()
-	for _, f := range []*family{s.ipv4, s.ipv6} {
-		if f == nil {
-			continue
-		}
+	keys := 0
+	for _, f := range s.families {
 		for i := range f.trees {
 			checkTree(t, &f.trees[i].tree)
+			keys += int(f.trees[i].keys.Load())
 		}
 	}
-	if s.texts != nil {
-		for i := range s.texts.tables {
-			checkTable(t, &s.texts.tables[i].table)
-		}
+	if s.Len() != keys {
+		t.Fatalf("%d keys; the trees have %d", s.Len(), keys)
 	}
 }
 
 func checkTree(t *testing.T, tr *tree) {
 	t.Helper()
 	var keys, nodes, leaves int
+	var rooms, owned [leafCap / roomStep]int
 	var walk func(l link, bits uint8, within address)
 	walk = func(l link, bits uint8, within address) {
 		if l.isNode() {
 			nodes++
-			nd := tr.nodes.at(l.index())
+			nd := tr.forks.at(l.index())
 			checkNode(t, nd, bits, within)
 			for slot, kid := range nd.kids {
 				if i := slices.Index(nd.kids[:], kid); kid != none && i == slot {
@@ -46,15 +46,19 @@ func checkTree(t *testing.T, tr *tree) {
 		leaves++
 		lf := tr.leaves.at(l.index())
 		keys += int(lf.n)
-		checkLeaf(t, tr, lf, bits, within)
+		owned[lf.room/roomStep-1]++
+		checkLeaf(t, tr, l.index(), bits, within)
 	}
 	if tr.root != none {
 		walk(tr.root, 0, address{})
 	}
-	owned := [4]int{keys, nodes, leaves, keys + nodes}
-	taken := [4]int{tr.keys, inUse(&tr.nodes.indexes), inUse(&tr.leaves.indexes), inUse(&tr.rings.indexes)}
-	if owned != taken {
-		t.Fatalf("keys, nodes, leaves, rings: %d are taken and %d reached", taken, owned)
+	for i := range rooms {
+		rooms[i] = inUse(&tr.leaves.rooms[i].indexes)
+	}
+	reached := [3]int{keys, nodes, leaves}
+	taken := [3]int{int(tr.keys.Load()), inUse(&tr.nodes), inUse(&tr.leaves.indexes)}
+	if reached != taken || owned != rooms {
+		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", taken, reached, rooms, owned)
 	}
 }
 
@@ -75,42 +79,28 @@ func checkNode(t *testing.T, nd *node, bits uint8, within address) {
 	}
 }
 
-func checkLeaf(t *testing.T, tr *tree, lf *leaf, bits uint8, within address) {
+func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 	t.Helper()
-	if lf.n == 0 {
-		t.Fatal("a leaf is empty")
+	lf := tr.leaves.at(i)
+	if lf.n == 0 || lf.room < lf.n {
+		t.Fatalf("a leaf has %d keys and room for %d", lf.n, lf.room)
 	}
-	for i := range int(lf.n) {
-		a := lf.address(i)
+	for place := range int(lf.n) {
+		a := tr.leaves.address(i, place)
 		if a.shared(within) < bits {
 			t.Fatal("an address lies outside its block")
 		}
-		if found, j := tr.find(a); found != lf || j != i {
-			t.Fatal("an address is in a leaf that is not on its way")
+		text := ""
+		if tr.named {
+			text = tr.leaves.names.at(i)[place]
 		}
-		if newest := tr.rings.at(lf.rings[i])[0]; newest < lf.oldest {
-			t.Fatalf("a ring stands at %d in a leaf that has none before %d", newest, lf.oldest)
+		if found, j := tr.find(a, text); found != i || j != place {
+			t.Fatal("a key is in a leaf that is not on its way")
 		}
 	}
 }
 
 func inUse(s *indexes) int { return int(s.used) - len(s.free) }
-
-func checkTable(t *testing.T, tb *table) {
-	t.Helper()
-	reached := 0
-	for hash, i := range tb.first {
-		for ; i != 0; i = tb.texts.at(i).next {
-			reached++
-			if tb.texts.at(i).hash != hash {
-				t.Fatal("an entry is in another one's chain")
-			}
-		}
-	}
-	if taken := inUse(&tb.texts.indexes); reached != tb.keys || reached != taken {
-		t.Fatalf("%d texts are counted, %d taken and %d reached", tb.keys, taken, reached)
-	}
-}
 
 // numbered is the i-th of many addresses, near each other or far apart.
 func numbered(i int, far bool) Key {
@@ -169,42 +159,39 @@ func addAll(s *Series, key func(i int) Key, from, n int, now time.Time) {
 	}
 }
 
-// capacity is how many rings the series has ever had at a time.
+// capacity is how many keys the leaves of the series ever had room for.
 func capacity(s *Series) (n int) {
-	for _, f := range []*family{s.ipv4, s.ipv6} {
-		for i := range partsOf(f) {
-			n += int(f.trees[i].rings.used)
-		}
-	}
-	if s.texts != nil {
-		for i := range s.texts.tables {
-			n += int(s.texts.tables[i].texts.used)
+	for _, f := range s.families {
+		for i := range f.trees {
+			for j := range f.trees[i].leaves.rooms {
+				n += int(f.trees[i].leaves.rooms[j].used) * (j + 1) * roomStep
+			}
 		}
 	}
 	return n
 }
 
-func partsOf(f *family) int {
-	if f == nil {
-		return 0
-	}
-	return len(f.trees)
+func newTestTree(k kind, windows int) *tree {
+	tr := new(tree)
+	tr.init(k, windows, new(atomic.Int64))
+	return tr
 }
 
 func TestNothingIsLeftWhenAllHasExpired(t *testing.T) {
-	tr := &tree{rings: newRings(4)}
+	tr := newTestTree(ofIPv4, 5)
 	for i := range 5000 {
-		tr.add(addressOf(numbered(i, i%2 == 0).addr), momentOf(int64(i/1000), 4), 1)
+		tr.add(addressOf(numbered(i, i%2 == 0).addr), "", momentOf(int64(i/1000), 5), 1)
 	}
-	if tr.keys != 5000 {
-		t.Fatalf("%d keys", tr.keys)
+	if tr.keys.Load() != 5000 {
+		t.Fatalf("%d keys", tr.keys.Load())
 	}
 	for oldest := range int64(6) {
-		for range tr.leaves.used {
+		tr.sweep(oldest)
+		for tr.left > 0 {
 			tr.sweep(oldest)
 		}
-		if want := 1000 * int(5-oldest); tr.keys != want {
-			t.Errorf("when window %d is the oldest: %d keys; want %d", oldest, tr.keys, want)
+		if want := 1000 * (5 - oldest); tr.keys.Load() != want {
+			t.Errorf("when window %d is the oldest: %d keys; want %d", oldest, tr.keys.Load(), want)
 		}
 		checkTree(t, tr)
 	}
@@ -213,44 +200,58 @@ func TestNothingIsLeftWhenAllHasExpired(t *testing.T) {
 	}
 }
 
-// Texts that share a hash do not share a count.
-func TestTextsOfOneHash(t *testing.T) {
-	tb := &table{first: map[uint32]uint32{}, rings: newRings(2)}
-	texts := []string{"a", "b", "c", "d", "e"}
-	m := momentOf(100, 2)
-	for i, text := range texts {
-		tb.add(7, text, m, int64(i+1))
-		tb.add(7, text, m, int64(i+1))
-	}
-	for _, gone := range []int{2, 0, 4} { // in the middle, at the end, at the beginning
-		if !tb.remove(7, texts[gone], 99) || tb.remove(7, texts[gone], 99) {
-			t.Errorf("%s is not removed once", texts[gone])
+// Texts that look the same at first sight do not share a count.
+func TestTextsOfOneMark(t *testing.T) {
+	tr, m := newTestTree(ofTexts, 2), momentOf(100, 2)
+	seen := map[uint32]string{}
+	var pairs [][2]string
+	for i := 0; len(pairs) < 3; i++ {
+		text := fmt.Sprint("text ", i)
+		mark := tr.leaves.mark(tr.addressOfText(text))
+		if other, ok := seen[mark]; ok {
+			pairs = append(pairs, [2]string{text, other})
 		}
-		checkTable(t, tb)
+		seen[mark] = text
 	}
-	for i, text := range texts {
-		j := tb.find(7, text)
-		if (j != 0) != (i == 1 || i == 3) {
-			t.Errorf("%s: %d", text, j)
-		}
-		if j != 0 && tb.rings.at(j).sum(span{m, 99}) != int64(2*i+2) {
-			t.Errorf("%s: %d", text, tb.rings.at(j).sum(span{m, 99}))
-		}
+	add := func(text string, n int64) { tr.add(tr.addressOfText(text), text, m, n) }
+	count := func(text string) int64 {
+		y := tally{span: span{m, 99}}
+		tr.count(&y, tr.addressOfText(text), text, 0)
+		return y.sum
 	}
-}
-
-// The largest rings fill a chunk each, the smallest share one.
-func TestRingsOfEverySize(t *testing.T) {
-	for _, windows := range []int{1, 2, 6, 7, 60, 255, 256, 1000, MaxWindows} {
-		r := newRings(windows)
-		for w := range int64(300) {
-			if i := r.take(w); len(r.at(i)) != windows+1 || r.at(i)[0] != w {
-				t.Fatalf("%d windows: ring %d has %d numbers", windows, i, len(r.at(i)))
+	for _, pair := range pairs {
+		add(pair[0], 1)
+		add(pair[1], 2)
+		add(pair[0], 4)
+		if a, b := count(pair[0]), count(pair[1]); a != 5 || b != 2 {
+			t.Errorf("%q: %d, %d; want 5, 2", pair, a, b)
+		}
+		for _, want := range []bool{true, false} {
+			if tr.remove(tr.addressOfText(pair[0]), pair[0], 99) != want {
+				t.Errorf("%s is not removed once", pair[0])
 			}
 		}
-		for w := range int64(300) {
-			if r.at(uint32(w + 1))[0] != w {
-				t.Fatalf("%d windows: ring %d has been overwritten", windows, w+1)
+		if a, b := count(pair[0]), count(pair[1]); a != 0 || b != 2 {
+			t.Errorf("%q, one removed: %d, %d; want 0, 2", pair, a, b)
+		}
+	}
+	checkTree(t, tr)
+}
+
+// The largest counts fill a chunk each, the smallest share one.
+func TestCountsOfEverySize(t *testing.T) {
+	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, leafCap * MaxWindows} {
+		c := newCounts(length)
+		for i := range uint32(300) {
+			if at := c.reset(i + 1); len(at) != length || at[0] != 0 {
+				t.Fatalf("%d has %d numbers and begins with %d", length, len(at), at[0])
+			}
+			c.at(i + 1)[0] = int64(i)
+			c.at(i + 1)[length-1] = int64(i)
+		}
+		for i := range uint32(300) {
+			if at := c.at(i + 1); at[0] != int64(i) || at[length-1] != int64(i) {
+				t.Fatalf("%d: what is at %d has been overwritten", length, i+1)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 func checkCommand() *cobra.Command {
@@ -68,6 +69,9 @@ func describeSeries(out io.Writer, p *policy.Policy) {
 	for _, s := range p.Series {
 		for i, a := range s.Adds {
 			name, kind, windows := s.Name, s.Type.String(), fmt.Sprintf("%d x %s", s.Windows, policy.DurationText(s.Interval))
+			if s.MaxKeys != series.DefaultMaxKeys {
+				windows += fmt.Sprintf(", %d keys", s.MaxKeys)
+			}
 			if i > 0 {
 				name, kind, windows = "", "", ""
 			}

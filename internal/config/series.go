@@ -14,7 +14,7 @@ import (
 // decodeSeries decodes the mapping of names to series. A name has no slash.
 func (d *decoder) decodeSeries(n node) {
 	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
-		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
+		s := &policy.Series{Definition: series.Definition{Name: e.key.Value, MaxKeys: series.DefaultMaxKeys}}
 		d.policy.Series = append(d.policy.Series, s)
 		if err := series.CheckName(s.Name); err != nil {
 			e.key.about(seriesSubject(s.Name)).fail(err)
@@ -33,6 +33,8 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	interval  required  what one window covers, 1s to 31d; windows begin at multiples of it since the Unix epoch
 //	windows   required  how many there are, 1 to 1024; what is older than interval × windows is forgotten
 //	add       required  what is counted: one mapping or a list of them
+//	max_keys  1000000   how many keys are kept at a time, which bounds the memory; beyond it the smallest and oldest
+//	                    leave, and go on to count in their networks
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
 	n.mapping("a mapping with type, interval and windows",
@@ -44,10 +46,10 @@ func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 				s.Adds = append(s.Adds, d.add(item))
 			}
 		}),
+		optional("max_keys", func(n node) { s.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
 		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
 		unbuilt("serialize", "counts are not written to a history"),
 		unbuilt("replicate", "every node counts by itself"),
-		unbuilt("max_keys", "the number of keys is not bounded"),
 		unbuilt("distinct", "a series counts events or amounts, not different values"),
 	)
 }

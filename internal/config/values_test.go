@@ -96,12 +96,12 @@ func TestEverything(t *testing.T) {
 	})
 	t.Run("series", func(t *testing.T) {
 		same(t, definitions(c), []series.Definition{
-			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6},
-			{Name: "connections4", Type: series.CIDR, Interval: 31 * 24 * time.Hour, Windows: 1},
-			{Name: "connections6", Type: series.CIDR6, Interval: time.Second, Windows: 1024},
-			{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 6},
-			{Name: "bytes", Type: series.String, Interval: time.Hour, Windows: 24},
-			{Name: "spam", Type: series.String, Interval: 24 * time.Hour, Windows: 2},
+			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 20_000},
+			{Name: "connections4", Type: series.CIDR, Interval: 31 * 24 * time.Hour, Windows: 1, MaxKeys: 1_000_000},
+			{Name: "connections6", Type: series.CIDR6, Interval: time.Second, Windows: 1024, MaxKeys: 1_000_000},
+			{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 6, MaxKeys: 1_000_000},
+			{Name: "bytes", Type: series.String, Interval: time.Hour, Windows: 24, MaxKeys: 1_000_000},
+			{Name: "spam", Type: series.String, Interval: 24 * time.Hour, Windows: 2, MaxKeys: 1_000_000},
 		})
 	})
 	t.Run("adds", func(t *testing.T) {

@@ -6,9 +6,21 @@ import (
 	"time"
 )
 
+// owned is a row with its newest window, as a node or a leaf has it.
+type owned struct {
+	newest int64
+	row    row
+}
+
+func (o *owned) add(window, n int64) {
+	if m := momentOf(window, len(o.row)); reach(&o.newest, o.row, len(o.row), m) {
+		o.row.add(m.place, n)
+	}
+}
+
 // A session that has read the clock just before a window ended can come to a
-// ring after one that has read it later.
-func TestRing(t *testing.T) {
+// row after one that has read it later.
+func TestRow(t *testing.T) {
 	type add struct{ window, n int64 }
 	const windows = 3
 	tests := []struct {
@@ -17,7 +29,7 @@ func TestRing(t *testing.T) {
 		newest, oldest int64 // of the count
 		want           []int64
 	}{
-		{"an empty ring", nil, 10, 8, []int64{0, 0, 0}},
+		{"an empty row", nil, 10, 8, []int64{0, 0, 0}},
 		{"one window", []add{{10, 1}}, 10, 8, []int64{1, 0, 0}},
 		{"all windows", []add{{8, 1}, {9, 2}, {10, 4}}, 10, 8, []int64{4, 2, 1}},
 		{"some of them", []add{{8, 1}, {9, 2}, {10, 4}}, 9, 8, []int64{2, 1}},
@@ -33,13 +45,12 @@ func TestRing(t *testing.T) {
 		{"below zero", []add{{-4, 1}, {-2, 2}, {-1, 4}, {0, 8}}, 0, -2, []int64{8, 4, 2}},
 	}
 	for _, test := range tests {
-		rings := newRings(windows)
-		r := rings.at(rings.take(8))
+		o := owned{8, make(row, windows)}
 		if len(test.adds) > 0 {
-			r[0] = test.adds[0].window
+			o.newest = test.adds[0].window
 		}
 		for _, a := range test.adds {
-			r.add(momentOf(a.window, windows), a.n)
+			o.add(a.window, a.n)
 		}
 		var sum int64
 		for _, n := range test.want {
@@ -47,13 +58,35 @@ func TestRing(t *testing.T) {
 		}
 		s := span{momentOf(test.newest, windows), test.oldest}
 		got := make([]int64, len(test.want))
-		if r.tally(got, s); !slices.Equal(got, test.want) || r.sum(s) != sum {
-			t.Errorf("%s: windows %d, sum %d; want %d, %d", test.name, got, r.sum(s), test.want, sum)
+		if o.row.tally(o.newest, got, s); !slices.Equal(got, test.want) || o.row.sum(o.newest, s) != sum {
+			t.Errorf("%s: windows %d, sum %d; want %d, %d", test.name, got, o.row.sum(o.newest, s), test.want, sum)
+		}
+		if o.row.counts(o.newest, s) != (sum > 0) {
+			t.Errorf("%s: counts anything: %v", test.name, sum == 0)
 		}
 	}
 }
 
-func TestMergingRings(t *testing.T) {
+// The rows of one owner share their windows.
+func TestAWindowComesForAllRows(t *testing.T) {
+	newest, rows := int64(10), []int64{1, 2, 3, 10, 20, 30} // windows 9, 10, 8 of two rows
+	for _, step := range []struct {
+		window int64
+		kept   bool
+		want   []int64
+	}{
+		{8, true, []int64{1, 2, 3, 10, 20, 30}},
+		{7, false, []int64{1, 2, 3, 10, 20, 30}},
+		{11, true, []int64{1, 2, 0, 10, 20, 0}},
+		{13, true, []int64{0, 0, 0, 0, 0, 0}},
+	} {
+		if kept := reach(&newest, rows, 3, momentOf(step.window, 3)); kept != step.kept || !slices.Equal(rows, step.want) {
+			t.Errorf("window %d: %d, kept %v; want %d", step.window, rows, kept, step.want)
+		}
+	}
+}
+
+func TestMergingRows(t *testing.T) {
 	const windows = 3
 	all := span{momentOf(10, windows), 8}
 	tests := []struct {
@@ -68,25 +101,26 @@ func TestMergingRings(t *testing.T) {
 		{"one that leaves nothing", 7, 10, []int64{1, 10, 100}},
 	}
 	for _, test := range tests {
-		rings := newRings(windows)
-		filled := func(newest int64) ring {
-			r := rings.at(rings.take(newest - 2))
+		filled := func(newest int64) *owned {
+			o := &owned{newest - 2, make(row, windows)}
 			for w, n := newest-2, int64(100); w <= newest; w, n = w+1, n/10 {
-				r.add(momentOf(w, windows), n)
+				o.add(w, n)
 			}
-			return r
+			return o
 		}
 		into, merged := filled(test.into), filled(test.merged)
-		into.merge(merged, 1)
+		reach(&into.newest, into.row, windows, momentOf(merged.newest, windows))
+		into.row.merge(into.newest, merged.row, merged.newest, 1)
 		got := make([]int64, windows)
-		if into.tally(got, all); !slices.Equal(got, test.want) {
+		if into.row.tally(into.newest, got, all); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %d; want %d", test.name, got, test.want)
 		}
-		into.merge(merged, -1)
+		into.row.merge(into.newest, merged.row, merged.newest, -1)
 		again := make([]int64, windows)
-		filled(test.into).tally(again, all)
+		original := filled(test.into)
+		original.row.tally(original.newest, again, all)
 		got = make([]int64, windows)
-		if into.tally(got, all); test.into >= test.merged && !slices.Equal(got, again) {
+		if into.row.tally(into.newest, got, all); test.into >= test.merged && !slices.Equal(got, again) {
 			t.Errorf("%s, and taken out: %d; want %d", test.name, got, again)
 		}
 	}
