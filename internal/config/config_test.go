@@ -137,6 +137,15 @@ func TestByteOrderMark(t *testing.T) {
 	}
 }
 
+// A file that an editor saved as UTF-16 is told so, and not what YAML makes of it.
+func TestUTF16(t *testing.T) {
+	for _, text := range []string{"\xff\xfes\x00:\x00", "\xfe\xff\x00s\x00:"} {
+		if _, err := Parse("f", []byte(text)); err == nil || err.Error() != "f:1:1: the file is UTF-16; save it as UTF-8" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // readMap reads files that are not on a disk.
 func readMap(files map[string]string) func(string) ([]byte, error) {
 	return func(path string) ([]byte, error) {

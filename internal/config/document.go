@@ -46,6 +46,11 @@ func (d *document) add(line, column int, msg string) {
 // root is the top of the file's only document; nil when there is none to
 // decode.
 func (d *document) root(data []byte) *yaml.Node {
+	if end, msg := notLines(data); msg != "" {
+		line, column := endOf(data[:end])
+		d.add(line, column, msg)
+		return nil
+	}
 	docs, err := parseYAML(data)
 	switch {
 	case err != nil:
@@ -62,6 +67,23 @@ func (d *document) root(data []byte) *yaml.Node {
 	root := docs[0].Content[0]
 	d.refuseIndirection(root)
 	return root
+}
+
+// oddLineEnds end a line in YAML, but not in every editor.
+var oddLineEnds = map[rune]string{'\r': `\r`, '\u0085': `\u0085`, '\u2028': `\u2028`, '\u2029': `\u2029`}
+
+// notLines says where and why a file is not made of lines that everyone counts
+// in the same way: no error could tell its place.
+func notLines(data []byte) (end int, msg string) {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return 1, "the file is UTF-16; save it as UTF-8"
+	}
+	for i, r := range string(data) {
+		if escape := oddLineEnds[r]; escape != "" && !bytes.HasPrefix(data[i:], []byte("\r\n")) {
+			return i + utf8.RuneLen(r), fmt.Sprintf(`a character %s ends a line in YAML but not in every editor; end lines with LF or CR LF, or write "%s" in double quotes`, escape, escape)
+		}
+	}
+	return 0, ""
 }
 
 // parseYAML reads every document of a file.
