@@ -16,12 +16,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
-// drainTime bounds how long sessions may go on after SIGTERM.
-const drainTime = 10 * time.Second
+// The bounds of the end: how long sessions may go on after SIGTERM, and then the
+// log, if its reader is slow.
+const (
+	drainTime = 10 * time.Second
+	flushTime = time.Second
+)
 
 func serveCommand() *cobra.Command {
 	var path string
@@ -51,8 +56,11 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(conf.Log)
-	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log, OwnAddresses: ownAddresses(log)})
+	// A log whose reader is gone is no reason to end, as SIGPIPE would.
+	signal.Ignore(syscall.SIGPIPE)
+	log := logging.Open(os.Stderr, conf.Log)
+	defer log.Close(flushTime)
+	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log.Logger, OwnAddresses: ownAddresses(log.Logger)})
 	if err != nil {
 		return err
 	}
@@ -63,7 +71,7 @@ func serve(path string, out io.Writer) error {
 	server := &milter.Server{
 		Engine:     engine,
 		MaxDelayed: conf.Policy.MaxDelayed,
-		Log:        log,
+		Log:        log.Logger,
 		Now:        now,
 		Node:       conf.Policy.Node,
 	}
@@ -78,17 +86,18 @@ func serve(path string, out io.Writer) error {
 }
 
 // supervise serves all listeners until a signal ends it or one fails.
-func supervise(server *milter.Server, specs []milter.Listen, listeners []net.Listener, signals <-chan os.Signal, log *slog.Logger) error {
+func supervise(server *milter.Server, specs []milter.Listen, listeners []net.Listener, signals <-chan os.Signal, log *logging.Log) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for i, l := range listeners {
 		serving.Go(func() {
+			defer log.FlushOnPanic(flushTime)
 			if err := server.Serve(l, specs[i].Allow); err != nil {
 				failed <- err
 			}
 		})
 	}
-	err := waitForEnd(signals, failed, log)
+	err := waitForEnd(signals, failed, log.Logger)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if drainErr := server.Shutdown(ctx); drainErr != nil {
@@ -113,14 +122,6 @@ func waitForEnd(signals <-chan os.Signal, failed <-chan error, log *slog.Logger)
 			log.Warn("SIGHUP does not reload; restart to take a new configuration")
 		}
 	}
-}
-
-func newLogger(l config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.Level}
-	if l.JSON {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 // ownAddresses are this host's, for the guard against shared keys.

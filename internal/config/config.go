@@ -12,7 +12,8 @@
 //
 // A number is whole and decimal, without quotes. A length of time is seconds
 // (300) or one number with a unit (30s, 5m, 1h, 2d). A truth value is true or
-// false. Where several values can stand, a single one stands for a list of
+// false. A size is bytes (100000) or one number with a unit (64KiB, 1MiB).
+// Where several values can stand, a single one stands for a list of
 // one; only rules and any are always lists. Paths are relative to the
 // configuration's directory. Aliases, merge keys and tags are refused, and so
 // is a second document.
@@ -26,10 +27,10 @@ package config
 
 import (
 	"bytes"
-	"log/slog"
 	"os"
 	"strings"
 
+	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -41,8 +42,10 @@ import (
 //	key          default               what, and what follows
 //	listen       inet:127.0.0.1:9900   a socket for the MTAs, or a list: decodeListen
 //	mode         enforce               shadow: every rule is judged and logged, none is enforced
-//	log          {level: info, format: text}
-//	                                   level: debug, info, warn, error; format: text, json
+//	log          {level: info, format: text, buffer: 1MiB}
+//	                                   level: debug, info, warn, error; format: text, json;
+//	                                   buffer: how many bytes of lines may wait for a reader that is slow,
+//	                                   64KiB to 64MiB; what does not fit is lost, and counted
 //	log_repeats  false                 true: every refusal is logged, also the eleventh of a rule and key in a minute
 //	on_error     accept                what the MTA is told when this daemon itself fails: accept, tempfail
 //	max_delayed  20                    how many answers may wait for a delay at one time, each holding one of
@@ -53,15 +56,9 @@ import (
 type Config struct {
 	Path   string          // the file, as it was named
 	Listen []milter.Listen // at least one, all different
-	Log    Log
+	Log    logging.Options
 	Lists  map[string]*policy.List // what `when` can ask; the policy has them already
 	Policy *policy.Policy
-}
-
-// Log is what goes to standard error, and how.
-type Log struct {
-	Level slog.Level // the least that is logged; accept verdicts are at debug
-	JSON  bool       // one JSON object a line, instead of key=value text
 }
 
 // Load reads a configuration and the files of its lists, and gives the policy's
@@ -124,7 +121,7 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 	return &decoder{
 		document: newDocument(name, data),
 		read:     read,
-		config:   &Config{Path: name, Policy: p, Lists: lists},
+		config:   &Config{Path: name, Log: logging.Options{Buffer: mebibyte}, Policy: p, Lists: lists},
 		policy:   p,
 		lists:    lists,
 	}

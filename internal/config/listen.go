@@ -9,6 +9,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -117,11 +118,12 @@ func parseFormat(name string) (json, ok bool) {
 	return name == "json", name == "json" || name == "text"
 }
 
-func decodeLog(log *Log) func(node) {
+func decodeLog(log *logging.Options) func(node) {
 	return func(n node) {
 		n.mapping("a mapping such as {level: info, format: text}",
 			optional("level", set(&log.Level, choice("level", levels, parseLevel))),
 			optional("format", set(&log.JSON, choice("format", formats, parseFormat))),
+			optional("buffer", set(&log.Buffer, size(64*kibibyte, 64*mebibyte))),
 		)
 	}
 }

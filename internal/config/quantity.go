@@ -2,50 +2,73 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// units are how a duration may end, the longest first. A bare number is
-// seconds.
-var units = []struct {
-	suffix string
-	length time.Duration
-}{
-	{"d", 24 * time.Hour},
-	{"h", time.Hour},
-	{"m", time.Minute},
-	{"s", time.Second},
+// quantity is what a number with a unit can be.
+type quantity struct {
+	what, example, write string // for messages
+	units                []unit // the longest suffix that ends a text is its unit; a bare number has the last one
 }
+
+type unit struct {
+	suffix string
+	amount int64
+}
+
+var lengthOfTime = quantity{
+	"a length of time", "5m", "write seconds, such as 300, or one whole number with a unit: 30s, 5m, 1h, 2d",
+	[]unit{{"d", int64(24 * time.Hour)}, {"h", int64(time.Hour)}, {"m", int64(time.Minute)}, {"s", int64(time.Second)}, {"", int64(time.Second)}},
+}
+
+var sizeInBytes = quantity{
+	"a size", "1MiB", "write bytes, such as 100000, or one whole number with a unit: 64KiB, 1MiB",
+	[]unit{{"MiB", mebibyte}, {"KiB", kibibyte}, {"", 1}},
+}
+
+const (
+	kibibyte = 1 << 10
+	mebibyte = 1 << 20
+)
 
 // duration is the decode function of a length of time from lo to hi.
 func duration(lo, hi time.Duration) func(node) time.Duration {
-	return func(n node) time.Duration {
-		text := n.text("a length of time, such as 5m")
-		if text == "" {
-			return lo
-		}
-		d, ok := parseDuration(text)
-		switch {
-		case !ok:
-			n.errorf("%s is not a length of time: %q; write seconds, such as 300, or one whole number with a unit: 30s, 5m, 1h, 2d", n.name, text)
-		case d < lo || d > hi:
-			n.errorf("%s must be %s to %s, not %s", n.name, spell(lo), spell(hi), text)
-		default:
-			return d
-		}
-		return lo
-	}
+	return func(n node) time.Duration { return time.Duration(lengthOfTime.decode(n, int64(lo), int64(hi))) }
 }
 
-// parseDuration reads 300, 30s, 5m, 1h and 2d. What would overflow becomes
-// the longest there is, which no range contains.
-func parseDuration(text string) (time.Duration, bool) {
-	length := time.Second
-	for _, u := range units {
-		if number, ok := strings.CutSuffix(text, u.suffix); ok {
-			text, length = number, u.length
+// size is the decode function of a number of bytes from lo to hi.
+func size(lo, hi int) func(node) int {
+	return func(n node) int { return int(sizeInBytes.decode(n, int64(lo), int64(hi))) }
+}
+
+// decode reads what is from lo to hi; lo after an error.
+func (q *quantity) decode(n node, lo, hi int64) int64 {
+	text := n.text(q.what + ", such as " + q.example)
+	if text == "" {
+		return lo
+	}
+	amount, ok := q.parse(text)
+	switch {
+	case !ok:
+		n.errorf("%s is not %s: %q; %s", n.name, q.what, text, q.write)
+	case amount < lo || amount > hi:
+		n.errorf("%s must be %s to %s, not %s", n.name, q.spell(lo), q.spell(hi), text)
+	default:
+		return amount
+	}
+	return lo
+}
+
+// parse reads one whole number with or without a unit. What would overflow
+// becomes the largest there is, which no range contains.
+func (q *quantity) parse(text string) (amount int64, ok bool) {
+	var of unit
+	for _, of = range q.units {
+		if number, ends := strings.CutSuffix(text, of.suffix); ends {
+			text = number
 			break
 		}
 	}
@@ -53,18 +76,14 @@ func parseDuration(text string) (time.Duration, bool) {
 		return 0, false
 	}
 	i, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || i > int64(1<<63-1)/int64(length) {
+	if err != nil || i > (1<<63-1)/of.amount {
 		return 1<<63 - 1, true
 	}
-	return time.Duration(i) * length, true
+	return i * of.amount, true
 }
 
-// spell writes whole seconds as parseDuration reads them.
-func spell(d time.Duration) string {
-	for _, u := range units {
-		if d%u.length == 0 {
-			return fmt.Sprintf("%d%s", d/u.length, u.suffix)
-		}
-	}
-	return d.String()
+// spell writes a bound, which is a whole number of some unit.
+func (q *quantity) spell(bound int64) string {
+	whole := slices.IndexFunc(q.units, func(u unit) bool { return bound%u.amount == 0 })
+	return fmt.Sprintf("%d%s", bound/q.units[whole].amount, q.units[whole].suffix)
 }

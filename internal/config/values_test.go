@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
@@ -25,7 +26,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Path:   "audit.yaml",
 		Listen: []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
-		Log:    Log{Level: slog.LevelInfo},
+		Log:    logging.Options{Level: slog.LevelInfo, Buffer: 1 << 20},
 		Lists:  map[string]*policy.List{},
 		Policy: &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
 	}
@@ -34,36 +35,49 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestParseDuration(t *testing.T) {
+func TestQuantities(t *testing.T) {
+	seconds := func(n int64) int64 { return n * int64(time.Second) }
 	for _, row := range []struct {
+		of   quantity
 		text string
-		want time.Duration
+		want int64
 		ok   bool
 	}{
-		{"300", 5 * time.Minute, true},
-		{"30s", 30 * time.Second, true},
-		{"5m", 5 * time.Minute, true},
-		{"1h", time.Hour, true},
-		{"2d", 48 * time.Hour, true},
-		{"0", 0, true},
-		{"007m", 7 * time.Minute, true},
-		{"106752d", 1<<63 - 1, true}, // more than fits, so beyond any range
-		{"99999999999999999999", 1<<63 - 1, true},
-		{"", 0, false},
-		{"m", 0, false},
-		{"-5m", 0, false},
-		{"+5m", 0, false},
-		{"5 m", 0, false},
-		{"5M", 0, false},
-		{"1.5h", 0, false},
-		{"1h30m", 0, false},
-		{"1w", 0, false},
-		{"500ms", 0, false},
-		{"1_000", 0, false},
-		{"٣m", 0, false},
+		{lengthOfTime, "300", seconds(300), true},
+		{lengthOfTime, "30s", seconds(30), true},
+		{lengthOfTime, "5m", seconds(300), true},
+		{lengthOfTime, "1h", seconds(3600), true},
+		{lengthOfTime, "2d", seconds(2 * 86400), true},
+		{lengthOfTime, "0", 0, true},
+		{lengthOfTime, "007m", seconds(420), true},
+		{lengthOfTime, "106752d", 1<<63 - 1, true}, // more than fits, so beyond any range
+		{lengthOfTime, "99999999999999999999", 1<<63 - 1, true},
+		{lengthOfTime, "", 0, false},
+		{lengthOfTime, "m", 0, false},
+		{lengthOfTime, "-5m", 0, false},
+		{lengthOfTime, "+5m", 0, false},
+		{lengthOfTime, "5 m", 0, false},
+		{lengthOfTime, "5M", 0, false},
+		{lengthOfTime, "1.5h", 0, false},
+		{lengthOfTime, "1h30m", 0, false},
+		{lengthOfTime, "1w", 0, false},
+		{lengthOfTime, "500ms", 0, false},
+		{lengthOfTime, "1_000", 0, false},
+		{lengthOfTime, "٣m", 0, false},
+		{sizeInBytes, "100000", 100_000, true},
+		{sizeInBytes, "64KiB", 64 << 10, true},
+		{sizeInBytes, "1MiB", 1 << 20, true},
+		{sizeInBytes, "8796093022208MiB", 1<<63 - 1, true},
+		{sizeInBytes, "KiB", 0, false},
+		{sizeInBytes, "1 MiB", 0, false},
+		{sizeInBytes, "1M", 0, false},
+		{sizeInBytes, "1MB", 0, false},
+		{sizeInBytes, "1mib", 0, false},
+		{sizeInBytes, "1GiB", 0, false},
+		{sizeInBytes, "0.5MiB", 0, false},
 	} {
-		if got, ok := parseDuration(row.text); got != row.want || ok != row.ok {
-			t.Errorf("parseDuration(%q) = %v, %v; want %v, %v", row.text, got, ok, row.want, row.ok)
+		if got, ok := row.of.parse(row.text); got != row.want || ok != row.ok {
+			t.Errorf("%s %q is %v, %v; want %v, %v", row.of.what, row.text, got, ok, row.want, row.ok)
 		}
 	}
 }
@@ -87,7 +101,7 @@ func TestEverything(t *testing.T) {
 	})
 	t.Run("top", func(t *testing.T) {
 		p := c.Policy
-		same(t, c.Log, Log{Level: slog.LevelDebug, JSON: true})
+		same(t, c.Log, logging.Options{Level: slog.LevelDebug, JSON: true, Buffer: 64 << 10})
 		host, err := os.Hostname()
 		if err != nil || p.Node != strings.ToLower(host) {
 			t.Errorf("the node is %q; the host is %q, %v", p.Node, host, err)
