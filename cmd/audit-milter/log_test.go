@@ -27,15 +27,15 @@ rules:
   - {name: never, at: rcpt, if: {series: recipients, above: 1000000}, then: tempfail}
 `
 
-// serveInto runs the real binary in a directory of its own, in a shell that
-// redirects it, and waits until it listens.
-func serveInto(t *testing.T, stderr *os.File, redirection string) (cmd *exec.Cmd, dir string) {
+// serveInto runs the real binary in a directory of its own, from a shell that
+// has its command line as "$@", and waits until it listens.
+func serveInto(t *testing.T, stderr *os.File, shell string) (cmd *exec.Cmd, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(talkative), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd = exec.Command("sh", "-c", "exec audit-milter serve --config policy.yaml "+redirection)
+	cmd = exec.Command("sh", "-c", shell, "sh", "audit-milter", "serve", "--config", "policy.yaml")
 	cmd.Dir, cmd.Stderr = dir, stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -93,7 +93,7 @@ func TestDecisionsDoNotWaitForTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd, dir := serveInto(t, w, "")
+	cmd, dir := serveInto(t, w, `exec "$@"`)
 	w.Close()
 	const dialogues, recipients = 10, 1000
 	playRecipients(t, dir, dialogues, recipients)
@@ -142,13 +142,13 @@ func number(line, pattern string) (n int, ok bool) {
 // ends when it is told to.
 func TestALogThatCannotBeWritten(t *testing.T) {
 	for _, row := range []struct {
-		name, redirection string
-		prepare           func(r *os.File)
+		name, shell string
+		prepare     func(r *os.File)
 	}{
-		{"a pipe that nobody reads", "", func(*os.File) {}},
-		{"a pipe whose reader is gone", "", func(r *os.File) { r.Close() }},
-		{"a full disk", "2>/dev/full", func(*os.File) {}},
-		{"closed from the start", "2>&-", func(*os.File) {}},
+		{"a pipe that nobody reads", `exec "$@"`, func(*os.File) {}},
+		{"a pipe whose reader is gone", `exec "$@"`, func(r *os.File) { r.Close() }},
+		{"a full disk", `exec "$@" 2>/dev/full`, func(*os.File) {}},
+		{"closed from the start", `exec "$@" 2>&-`, func(*os.File) {}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r, w, err := os.Pipe()
@@ -156,7 +156,7 @@ func TestALogThatCannotBeWritten(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			cmd, dir := serveInto(t, w, row.redirection)
+			cmd, dir := serveInto(t, w, row.shell)
 			w.Close()
 			row.prepare(r)
 			playRecipients(t, dir, 2, 1000)

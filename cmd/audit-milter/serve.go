@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -60,6 +61,7 @@ func serve(path string, out io.Writer) error {
 	signal.Ignore(syscall.SIGPIPE)
 	log := logging.Open(os.Stderr, conf.Log)
 	defer log.Close(flushTime)
+	limitMemory(log.Logger)
 	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log.Logger, OwnAddresses: ownAddresses(log.Logger)})
 	if err != nil {
 		return err
@@ -78,7 +80,8 @@ func serve(path string, out io.Writer) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	printLines(out, conf)
-	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy))
+	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
+		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	err = supervise(server, conf.Listen, listeners, signals, log)
 	engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
