@@ -3,7 +3,7 @@
 # Go: it installs what it needs and says so. Ends at the first failure.
 #
 #   test/run.sh                 as root, or as a user who may sudo
-#   FUZZTIME=10m test/run.sh    fuzzes longer than the usual 20000 runs a target
+#   FUZZTIME=10m test/run.sh    fuzzes longer than the usual minute a target
 set -euo pipefail
 umask 022
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # a Debian user has no sbin
@@ -56,13 +56,30 @@ targets() {
 		/^Fuzz/ {names[n++] = $1}
 		/^ok/ {for (i = 0; i < n; i++) print $2, names[i]; n = 0}'
 }
+
+# inputs counts what is kept for a fuzz target, failing inputs among it.
+inputs() { find "$(go list -f '{{.Dir}}' "$1")" -path "*/testdata/fuzz/$2/*" | wc -l; }
+
+# fuzz runs one fuzz target. Before Go 1.27 a run that its time ends may call
+# that a failure (golang.org/issue/75804). It says nothing else then, and keeps
+# no failing input; whatever says more or keeps one is a failure.
+fuzz() {
+	local package=$1 target=$2 kept said
+	kept=$(inputs "$package" "$target")
+	if said=$(go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-60s}" "$package" 2>&1 | tee >(cat >&2)); then
+		return
+	fi
+	[[ $(inputs "$package" "$target") == "$kept" ]] || return
+	said=$(sed -e '/^fuzz: /d' -e 's/([0-9.]*s)$/(TIME)/' -e 's/\t.*//' <<<"$said")
+	[[ $said == "--- FAIL: $target (TIME)"$'\n    context deadline exceeded\nFAIL\nexit status 1\nFAIL' ]] || return
+	echo "that was the end of the time, and no failure"
+}
+
 found=$(targets)
-# A number of runs, not a time: a run that its time ends may call that a failure
-# (golang.org/issue/75804).
 while read -r package target; do
 	[[ $target ]] || continue
 	step "fuzzing $target of $package"
-	go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-20000x}" "$package"
+	fuzz "$package" "$target"
 done <<<"$found"
 
 step "the systemd unit"
