@@ -36,10 +36,11 @@ type span struct {
 // counted in between, and reports whether m's window is one of those in the
 // rows. All rows of the owner stand in one slice.
 func reach(newest *int64, rows []int64, windows int, m moment) bool {
-	return m.window == *newest || move(newest, rows, windows, m)
+	return m.window == *newest || advance(newest, rows, windows, m)
 }
 
-func move(newest *int64, rows []int64, windows int, m moment) bool {
+// advance is reach for another window.
+func advance(newest *int64, rows []int64, windows int, m moment) bool {
 	gap := m.window - *newest
 	if gap < 0 {
 		return gap > -int64(windows)

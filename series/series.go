@@ -1,7 +1,6 @@
 package series
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 )
@@ -37,7 +36,7 @@ func Define(d Definition) (*Series, error) {
 		d.MaxKeys = DefaultMaxKeys
 	}
 	s := &Series{def: d, clock: newClock(d.Interval)}
-	s.janitor.swept.Store(math.MinInt64)
+	s.janitor.swept.Store(longAgo)
 	if d.Type == CIDR || d.Type == IP {
 		s.ipv4 = s.newFamily(ofIPv4)
 	}

@@ -52,13 +52,17 @@ type block struct {
 	row    row
 }
 
+// longAgo is a window before all others, but not so early that the distance of
+// two windows could overflow.
+const longAgo = math.MinInt64 / 2
+
 // init makes an empty tree, whose keys count in total too.
 func (t *tree) init(k kind, windows int, total *atomic.Int64) {
 	t.kind, t.windows, t.total = k, windows, total
-	t.all.row = make(row, windows)
+	t.all = block{window: longAgo, row: make(row, windows)}
 	t.sums = newCounts(windows)
 	t.leaves = newLeaves(k, windows)
-	t.oldest = math.MinInt64
+	t.oldest = longAgo
 	t.floor = leastFloor
 }
 
