@@ -1,9 +1,11 @@
 package series
 
+import "math/bits"
+
 // Everything that a series holds in number lies in arenas: in chunks that never
 // move, addressed by 32-bit indexes, and used again when freed. Growing costs
-// one chunk and never a copy, so no add waits for it, and except for texts the
-// garbage collector has nothing to follow.
+// one chunk and never a copy, so no add waits for it, and the garbage collector
+// has nothing to follow.
 
 // indexes hands out the numbers from 1 on; 0 is none.
 type indexes struct {
@@ -48,37 +50,48 @@ func (a *arena[T]) reset(i uint32) *T {
 	return v
 }
 
-// counts is an arena of rows of counts that differ in length from series to
-// series.
-type counts struct {
-	len    int  // of what an index stands for, in numbers
-	bits   uint // a chunk holds 1<<bits of that
-	chunks [][]int64
+// slab is an arena of slices that are all as long, which is known only when the
+// program runs.
+type slab[E any] struct {
+	indexes
+	len    int  // of each slice
+	per    int  // how many of them a chunk holds
+	bits   uint // so many bits of an index tell them apart
+	chunks [][]E
 }
 
-// countsChunk is the size of a chunk of counts, in bytes, if what an index
-// stands for is not larger.
-const countsChunk = 8 << 10
+// newSlab makes a slab whose chunks have so many elements, if a slice has not
+// more.
+func newSlab[E any](length, chunk int) slab[E] {
+	per := max(1, chunk/length)
+	return slab[E]{len: length, per: per, bits: uint(bits.Len(uint(per - 1)))}
+}
 
-func newCounts(length int) counts {
-	c := counts{len: length}
-	for length<<(c.bits+1)*8 <= countsChunk {
-		c.bits++
+func (s *slab[E]) at(i uint32) []E {
+	start := int(i&(1<<s.bits-1)) * s.len
+	return s.chunks[i>>s.bits][start : start+s.len]
+}
+
+// take hands out an index, of which a chunk has fewer than its bits could tell.
+func (s *slab[E]) take() uint32 {
+	i := s.indexes.take()
+	if int(i&(1<<s.bits-1)) >= s.per {
+		i = (i>>s.bits + 1) << s.bits
+		s.used = i
 	}
-	return c
+	return i
 }
 
-func (c *counts) at(i uint32) []int64 {
-	start := int(i&(1<<c.bits-1)) * c.len
-	return c.chunks[i>>c.bits][start : start+c.len]
-}
-
-// reset makes all counts at an index zero.
-func (c *counts) reset(i uint32) []int64 {
-	for int(i>>c.bits) >= len(c.chunks) {
-		c.chunks = append(c.chunks, make([]int64, c.len<<c.bits))
+// reset makes a slice zero; an index that was just handed out may need a new
+// chunk.
+func (s *slab[E]) reset(i uint32) []E {
+	for int(i>>s.bits) >= len(s.chunks) {
+		s.chunks = append(s.chunks, make([]E, s.len*s.per))
 	}
-	at := c.at(i)
+	at := s.at(i)
 	clear(at)
 	return at
 }
+
+// newCounts is a slab of counts.
+func newCounts(length int) slab[int64] { return newSlab[int64](length, 16<<10/8) }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -184,25 +185,58 @@ func BenchmarkCount(b *testing.B) {
 	masks := map[Type][]uint8{CIDR: {32, 24, 20, 8, 0}, CIDR6: {128, 64, 48, 32, 0}, String: {0}}
 	for i, kind := range kinds {
 		keys := benchmarkKeys(i)
-		row := sample(keys, draws[0].make(1))
 		for _, windows := range []int{1, 6, 60} {
 			s := filled(b, kind.typ, max(windows, 6), keys)
-			for _, bits := range masks[kind.typ] {
-				b.Run(fmt.Sprintf("%s/%d/windows=%d", kind.name, bits, windows), func(b *testing.B) {
-					b.ReportAllocs()
-					i := 0
-					for b.Loop() {
-						s.Count(row[i%len(row)], Mask{bits, bits}, 0, windows-1, benchTime)
-						i++
-					}
-				})
+			for _, draw := range draws {
+				row := sample(keys, draw.make(1))
+				for _, bits := range masks[kind.typ] {
+					b.Run(fmt.Sprintf("%s/%s/%d/windows=%d", kind.name, draw.name, bits, windows), func(b *testing.B) {
+						b.ReportAllocs()
+						i := 0
+						for b.Loop() {
+							s.Count(row[i%len(row)], Mask{bits, bits}, 0, windows-1, benchTime)
+							i++
+						}
+					})
+				}
 			}
 		}
 	}
 }
 
+// BenchmarkExpiry is what an add costs while a million keys that have expired
+// leave: each round adds to a thousand others until only those are there.
+func BenchmarkExpiry(b *testing.B) {
+	for i, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			keys := benchmarkKeys(i)
+			var took []time.Duration
+			for range b.N {
+				b.StopTimer()
+				s := filled(b, kind.typ, 6, keys)
+				runtime.GC()
+				b.StartTimer()
+				later := benchTime.Add(time.Hour)
+				for n := 0; s.Len() > 1000; n++ {
+					begin := time.Now()
+					s.Add(keys[n%1000], 1, later)
+					took = append(took, time.Since(begin))
+				}
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(len(took))/float64(b.N), "adds/round")
+			for _, q := range []struct {
+				name  string
+				share float64
+			}{{"p50-ns", 0.5}, {"p99.9-ns", 0.999}, {"max-ns", 1}} {
+				b.ReportMetric(float64(took[int(q.share*float64(len(took)-1))]), q.name)
+			}
+		})
+	}
+}
+
 // BenchmarkMemory reports the heap after a collection, per live key; of a
-// string without the 16 bytes or so of its text.
+// string without the bytes of its text.
 func BenchmarkMemory(b *testing.B) {
 	for i, kind := range kinds {
 		b.Run(kind.name, func(b *testing.B) {
@@ -210,7 +244,11 @@ func BenchmarkMemory(b *testing.B) {
 			for b.Loop() {
 				before := heap()
 				s := filled(b, kind.typ, 6, keys)
-				b.ReportMetric(float64(heap()-before)/float64(s.Len()), "B/key")
+				used := float64(heap() - before)
+				for _, k := range keys {
+					used -= float64(len(k.text))
+				}
+				b.ReportMetric(used/float64(s.Len()), "B/key")
 				runtime.KeepAlive(s)
 			}
 			runtime.KeepAlive(keys)

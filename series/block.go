@@ -35,7 +35,7 @@ func (t *tree) count(y *tally, a address, text string, bits uint8) {
 	}
 	l := t.root
 	for l.isNode() {
-		nd := t.forks.at(l.index())
+		nd := t.nodes.at(l.index())
 		if nd.bits+slotBits > bits {
 			t.within(y, nd, l.index(), a, bits)
 			return
@@ -63,7 +63,7 @@ func (t *tree) within(y *tally, nd *node, i uint32, a address, bits uint8) {
 	for n, kid := range kids {
 		switch {
 		case kid.isNode():
-			y.take(t.forks.at(kid.index()).window, t.sums.at(kid.index()))
+			y.take(t.nodes.at(kid.index()).window, t.sums.at(kid.index()))
 		case kid.isLeaf() && !slices.Contains(kids[:n], kid):
 			t.inLeaf(y, kid.index(), a, bits)
 		}

@@ -103,7 +103,7 @@ type Key struct {
 func AddrKey(a netip.Addr) Key { return Key{addr: a.Unmap().WithZone("")} }
 
 // TextKey is the key of a text. The empty text is the zero Key, which no
-// series takes.
+// series takes; it takes texts of at most 255 bytes.
 func TextKey(s string) Key { return Key{text: s} }
 
 // IsZero reports whether the key is absent.

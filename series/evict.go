@@ -130,7 +130,7 @@ func (t *tree) candidate(i uint32, place int) candidate {
 // in; 0 is everything.
 func (t *tree) enclosing(a address) (bits uint8) {
 	for l := t.root; l.isNode(); {
-		nd := t.forks.at(l.index())
+		nd := t.nodes.at(l.index())
 		bits, l = nd.bits, *nd.toward(a)
 	}
 	return bits

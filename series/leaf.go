@@ -1,5 +1,7 @@
 package series
 
+import "hash/maphash"
+
 // leafCap is how many keys a leaf holds before it is split: more make descents
 // shorter and memory smaller, and the sum of a block that lies within a leaf
 // dearer.
@@ -23,15 +25,10 @@ type leaves struct {
 	windows int
 	indexes
 	heads arena[leaf]
-	wides arena[[leafCap]address]    // the addresses, if the kind is wide
-	names arena[[leafCap]string]     // the texts, if it is named
-	rooms [leafCap / roomStep]growth // the rows, by how many a leaf has
-}
-
-// growth holds the rows of the leaves that have the same room.
-type growth struct {
-	indexes
-	counts
+	wides arena[[leafCap]address] // the addresses, if the kind is wide
+	names arena[[leafCap]name]    // where the texts are, if it is named
+	texts texts
+	rooms [leafCap / roomStep]slab[int64] // the rows, by how many a leaf has
 }
 
 // roomStep is by how many rows a leaf grows.
@@ -40,7 +37,10 @@ const roomStep = 4
 func newLeaves(k kind, windows int) leaves {
 	l := leaves{kind: k, windows: windows}
 	for i := range l.rooms {
-		l.rooms[i].counts = newCounts((i + 1) * roomStep * windows)
+		l.rooms[i] = newCounts((i + 1) * roomStep * windows)
+	}
+	if k.named {
+		l.texts.init()
 	}
 	return l
 }
@@ -112,16 +112,19 @@ func (l *leaves) address(i uint32, place int) address {
 	case l.wide:
 		return l.wides.at(i)[place]
 	case l.named:
-		return l.addressOfText(l.names.at(i)[place])
+		return address{hi: maphash.Bytes(l.seed, l.text(i, place))}
 	}
 	return address{hi: uint64(l.at(i).marks[place]) << 32}
 }
+
+// text is that of the key at a place of the leaf with index i.
+func (l *leaves) text(i uint32, place int) []byte { return l.texts.at(l.names.at(i)[place]) }
 
 // find is the place of a key in the leaf with index i, or -1.
 func (l *leaves) find(i uint32, a address, text string) int {
 	lf, mark := l.at(i), l.mark(a)
 	for place, m := range lf.marks[:lf.n] {
-		if m == mark && (!l.wide || l.wides.at(i)[place] == a) && (!l.named || l.names.at(i)[place] == text) {
+		if m == mark && (!l.wide || l.wides.at(i)[place] == a) && (!l.named || string(l.text(i, place)) == text) {
 			return place
 		}
 	}
@@ -138,8 +141,8 @@ func (l *leaves) parting(i uint32, a address) uint8 {
 }
 
 // put takes a key into a leaf that is not full and returns its place. Its row
-// is zero.
-func (l *leaves) put(i uint32, a address, text string) int {
+// is zero, and its text, if the kind is named, is still to be set.
+func (l *leaves) put(i uint32, a address) int {
 	lf := l.at(i)
 	place := int(lf.n)
 	if lf.n == lf.room {
@@ -149,30 +152,43 @@ func (l *leaves) put(i uint32, a address, text string) int {
 	if l.wide {
 		l.wides.at(i)[place] = a
 	}
-	if l.named {
-		l.names.at(i)[place] = text
-	}
 	clear(l.row(lf, place))
 	lf.n++
 	return place
 }
 
-// move puts the key at a place of one leaf into another, counts and all.
-func (l *leaves) move(from uint32, place int, to uint32) {
-	source, target := l.at(from), l.at(to)
-	text := ""
+// insert takes a new key in.
+func (l *leaves) insert(i uint32, a address, text string) int {
+	place := l.put(i, a)
 	if l.named {
-		text = l.names.at(from)[place]
+		l.names.at(i)[place] = l.texts.keep(text)
 	}
-	at := l.put(to, l.address(from, place), text)
-	target.epochs[at] = source.epochs[place]
-	reach(&target.window, l.rows(target), l.windows, momentOf(source.window, l.windows))
-	l.row(target, at).merge(target.window, l.row(source, place), source.window, 1)
-	l.drop(from, place)
+	return place
 }
 
-// drop forgets the key at a place; the last one takes that place.
+// move takes the key at a place of one leaf into another, counts and all.
+func (l *leaves) move(from uint32, place int, to uint32) {
+	source, target := l.at(from), l.at(to)
+	at := l.put(to, l.address(from, place))
+	target.epochs[at] = source.epochs[place]
+	if l.named {
+		l.names.at(to)[at] = l.names.at(from)[place]
+	}
+	reach(&target.window, l.rows(target), l.windows, momentOf(source.window, l.windows))
+	l.row(target, at).merge(target.window, l.row(source, place), source.window, 1)
+	l.close(from, place)
+}
+
+// drop forgets the key at a place.
 func (l *leaves) drop(i uint32, place int) {
+	if l.named {
+		l.texts.give(l.names.at(i)[place])
+	}
+	l.close(i, place)
+}
+
+// close lets the last key take a place that has become free.
+func (l *leaves) close(i uint32, place int) {
 	lf := l.at(i)
 	lf.n--
 	last := int(lf.n)
@@ -183,7 +199,7 @@ func (l *leaves) drop(i uint32, place int) {
 	}
 	if l.named {
 		names := l.names.at(i)
-		names[place], names[last] = names[last], ""
+		names[place] = names[last]
 	}
 	copy(l.row(lf, place), l.row(lf, last))
 }

@@ -106,7 +106,7 @@ func (t *tree) remove(a address, text string, oldest int64) bool {
 	if !t.named {
 		t.takeOut(&t.all.window, t.all.row, gone, lf.window)
 		for l := t.root; l.isNode(); {
-			nd := t.forks.at(l.index())
+			nd := t.nodes.at(l.index())
 			t.takeOut(&nd.window, t.sums.at(l.index()), gone, lf.window)
 			l = *nd.toward(a)
 		}
@@ -126,7 +126,7 @@ func (t *tree) takeOut(newest *int64, sum row, gone row, window int64) {
 func (t *tree) find(a address, text string) (i uint32, place int) {
 	l := t.root
 	for l.isNode() {
-		l = *t.forks.at(l.index()).toward(a)
+		l = *t.nodes.at(l.index()).toward(a)
 	}
 	if l == none {
 		return 0, -1
@@ -147,7 +147,7 @@ func (t *tree) tidy(a address) {
 	var nd *node
 	above, at := &t.root, &t.root
 	for at.isNode() {
-		nd = t.forks.at(at.index())
+		nd = t.nodes.at(at.index())
 		above, at = at, nd.toward(a)
 	}
 	old := *at
@@ -197,5 +197,5 @@ func (t *tree) join(above *link, nd *node) {
 	}
 	i := above.index()
 	*above = only
-	t.nodes.give(i)
+	t.sums.give(i)
 }

@@ -62,7 +62,7 @@ func (s *Series) newFamily(k kind) *family {
 func (s *Series) Definition() Definition { return s.def }
 
 // Takes reports whether the series counts keys of this kind and family. An
-// absent key it never takes.
+// absent key it never takes, nor a text over 255 bytes.
 func (s *Series) Takes(k Key) bool { return s.family(k) != nil }
 
 // family is where keys like this one are counted; nil if they are not.
@@ -72,7 +72,7 @@ func (s *Series) family(k Key) *family {
 		return s.ipv4
 	case k.addr.IsValid():
 		return s.ipv6
-	case k.text != "":
+	case k.text != "" && len(k.text) <= maxText:
 		return s.texts
 	}
 	return nil

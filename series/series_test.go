@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 )
 
 func define(t testing.TB, typ Type, interval time.Duration, windows int) *Series {
@@ -425,15 +424,24 @@ func TestSumsStopAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestTheCallersTextIsCopied(t *testing.T) {
+func TestTextsOfEveryLength(t *testing.T) {
 	s := define(t, String, time.Minute, 2)
-	large := strings.Repeat("x", 1<<20)
-	s.Add(TextKey(large[:4]), 1, at("10:00:00"))
-	a := s.address(TextKey("xxxx"))
-	tree := &s.texts.trees[s.texts.shard(a)]
-	leaf, place := tree.find(a, "xxxx")
-	if kept := tree.leaves.names.at(leaf)[place]; kept != "xxxx" || unsafe.StringData(kept) == unsafe.StringData(large) {
-		t.Errorf("%q is kept with all that is around it", kept)
+	now, long := at("10:00:00"), strings.Repeat("x", 1<<10)
+	for round := range int64(3) {
+		for n := range len(long) {
+			k := TextKey(long[:n])
+			if taken := n > 0 && n <= 255; s.Takes(k) != taken {
+				t.Fatalf("takes a text of %d bytes: %v", n, !taken)
+			}
+			s.Add(k, int64(n), now)
+			if got := s.Count(k, Host, 0, 0, now); s.Takes(k) && got != int64(n)*(round%2+1) {
+				t.Fatalf("a text of %d bytes: %d", n, got)
+			}
+		}
+		for n := 1; n <= 255 && round == 1; n++ {
+			s.Remove(TextKey(long[:n]))
+		}
+		checkStructure(t, s)
 	}
 }
 

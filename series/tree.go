@@ -3,7 +3,6 @@ package series
 import (
 	"hash/maphash"
 	"math"
-	"strings"
 	"sync/atomic"
 )
 
@@ -24,9 +23,8 @@ type tree struct {
 	windows int
 	root    link
 	all     block // the sum of everything, also while there is no node
-	nodes   indexes
-	forks   arena[node]
-	sums    counts // the nodes' rows, by their indexes
+	nodes   arena[node]
+	sums    slab[int64] // the nodes' rows, which have the indexes of both
 	leaves  leaves
 	keys    atomic.Int64  // in all leaves; changed under the lock
 	total   *atomic.Int64 // the same of the whole series
@@ -113,7 +111,7 @@ func (t *tree) add(a address, text string, m moment, n int64) (cut bool) {
 	for at := &t.root; ; {
 		switch {
 		case at.isNode():
-			nd := t.forks.at(at.index())
+			nd := t.nodes.at(at.index())
 			if a.shared(nd.any) < nd.bits {
 				t.fork(at, a)
 				continue
@@ -158,19 +156,17 @@ func (t *tree) addIn(lf *leaf, place int, m moment, n int64) (cut bool) {
 
 func (t *tree) newLeaf(window int64) link { return leafBit | link(t.leaves.take(window)) }
 
-// insert keeps a copy of the text: the caller's may be a part of something much
-// larger.
 func (t *tree) insert(i uint32, a address, text string) (place int) {
 	t.keys.Add(1)
 	t.total.Add(1)
 	t.age()
-	return t.leaves.put(i, a, strings.Clone(text))
+	return t.leaves.insert(i, a, text)
 }
 
 // fork puts a node above the one at the link, whose block a is not in.
 func (t *tree) fork(at *link, a address) {
 	old := *at
-	below := t.forks.at(old.index())
+	below := t.nodes.at(old.index())
 	nd := t.newNode(at, a, a.shared(below.any), below.window)
 	if !t.named {
 		copy(t.sums.at(at.index()), t.sums.at(old.index()))
@@ -224,8 +220,8 @@ func (t *tree) split(nd *node, full link, a address, bit uint8) {
 // newNode puts a node for a at the link, which shares so many bits with what
 // will be below. Its sum is zero.
 func (t *tree) newNode(at *link, a address, shared uint8, window int64) *node {
-	i := t.nodes.take()
-	nd := t.forks.reset(i)
+	i := t.sums.take()
+	nd := t.nodes.reset(i)
 	nd.any, nd.bits, nd.window = a, shared-shared%slotBits, window
 	if !t.named {
 		t.sums.reset(i)

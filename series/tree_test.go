@@ -34,7 +34,7 @@ func checkTree(t *testing.T, tr *tree) {
 	walk = func(l link, bits uint8, within address) {
 		if l.isNode() {
 			nodes++
-			nd := tr.forks.at(l.index())
+			nd := tr.nodes.at(l.index())
 			checkNode(t, nd, bits, within)
 			for slot, kid := range nd.kids {
 				if i := slices.Index(nd.kids[:], kid); kid != none && i == slot {
@@ -53,12 +53,21 @@ func checkTree(t *testing.T, tr *tree) {
 		walk(tr.root, 0, address{})
 	}
 	for i := range rooms {
-		rooms[i] = inUse(&tr.leaves.rooms[i].indexes)
+		rooms[i] = taken(&tr.leaves.rooms[i])
 	}
 	reached := [3]int{keys, nodes, leaves}
-	taken := [3]int{int(tr.keys.Load()), inUse(&tr.nodes), inUse(&tr.leaves.indexes)}
-	if reached != taken || owned != rooms {
-		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", taken, reached, rooms, owned)
+	inUse := [3]int{int(tr.keys.Load()), taken(&tr.sums), int(tr.leaves.used) - len(tr.leaves.free)}
+	if tr.named {
+		texts := 0
+		for i := range tr.leaves.texts {
+			texts += taken(&tr.leaves.texts[i])
+		}
+		if texts != keys {
+			t.Fatalf("%d texts are kept for %d keys", texts, keys)
+		}
+	}
+	if reached != inUse || owned != rooms {
+		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", inUse, reached, rooms, owned)
 	}
 }
 
@@ -92,7 +101,7 @@ func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 		}
 		text := ""
 		if tr.named {
-			text = tr.leaves.names.at(i)[place]
+			text = string(tr.leaves.text(i, place))
 		}
 		if found, j := tr.find(a, text); found != i || j != place {
 			t.Fatal("a key is in a leaf that is not on its way")
@@ -100,7 +109,11 @@ func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 	}
 }
 
-func inUse(s *indexes) int { return int(s.used) - len(s.free) }
+// taken is how many slices are in use.
+func taken[E any](s *slab[E]) int {
+	chunk, place := int(s.used>>s.bits), int(s.used&(1<<s.bits-1))
+	return chunk*s.per + place - len(s.free)
+}
 
 // numbered is the i-th of many addresses, near each other or far apart.
 func numbered(i int, far bool) Key {
@@ -242,17 +255,22 @@ func TestTextsOfOneMark(t *testing.T) {
 func TestCountsOfEverySize(t *testing.T) {
 	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, leafCap * MaxWindows} {
 		c := newCounts(length)
-		for i := range uint32(300) {
-			if at := c.reset(i + 1); len(at) != length || at[0] != 0 {
+		var all []uint32
+		for n := range int64(300) {
+			i := c.take()
+			if at := c.reset(i); len(at) != length || at[0] != 0 {
 				t.Fatalf("%d has %d numbers and begins with %d", length, len(at), at[0])
 			}
-			c.at(i + 1)[0] = int64(i)
-			c.at(i + 1)[length-1] = int64(i)
+			all = append(all, i)
+			c.at(i)[0], c.at(i)[length-1] = n, n
 		}
-		for i := range uint32(300) {
-			if at := c.at(i + 1); at[0] != int64(i) || at[length-1] != int64(i) {
-				t.Fatalf("%d: what is at %d has been overwritten", length, i+1)
+		for n, i := range all {
+			if at := c.at(i); at[0] != int64(n) || at[length-1] != int64(n) {
+				t.Fatalf("%d: what is at %d has been overwritten", length, i)
 			}
+		}
+		if got := taken(&c); got != 300 {
+			t.Errorf("%d: %d are in use", length, got)
 		}
 	}
 }
