@@ -16,7 +16,7 @@ import (
 
 // world is an engine with a policy in YAML and a clock that the test owns.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	engine *policy.Engine
 	now    time.Time
 	log    bytes.Buffer
@@ -25,7 +25,7 @@ type world struct {
 // begin is the begin of an hour, so that windows begin there too.
 var begin = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-func newWorld(t *testing.T, yaml string) *world {
+func newWorld(t testing.TB, yaml string) *world {
 	t.Helper()
 	conf, err := config.Parse("policy.yaml", []byte(yaml))
 	if err != nil {

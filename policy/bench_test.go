@@ -1,0 +1,136 @@
+package policy_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// benchSeries are counted at mail, so that an event at rcpt is judged alone.
+const benchSeries = `
+lists:
+  trusted: {cidr: [192.0.2.0/24]}
+series:
+  clients: {type: ip, interval: 10m, windows: 6, add: {at: mail}}
+  unknown: {type: ip, interval: 15m, windows: 6, add: {at: mail}}
+  users: {type: string, interval: 10m, windows: 6, add: {at: mail, key: sasl_username}}
+  senders: {type: string, interval: 1h, windows: 6, add: {at: mail, key: sender}}
+  written_to: {type: string, interval: 1h, windows: 6, add: {at: mail, key: sender}}
+`
+
+// benchConditions are read over six windows.
+var benchConditions = []string{
+	"series: clients",
+	"series: clients, mask: {ipv4: 24, ipv6: 64}",
+	"series: clients, mask: {ipv4: 16, ipv6: 48}",
+	"series: clients, mask: {ipv4: 8, ipv6: 32}",
+	"series: unknown",
+	"series: unknown, mask: {ipv4: 24, ipv6: 48}",
+	"series: users, sliding: true",
+	"series: senders",
+	"series: written_to, key: recipient",
+	"series: users",
+}
+
+// benchPolicy has a rule at rcpt for each condition, each with that `when`, in
+// which %d is the rule's number. The threshold is the last one's; the others'
+// are never reached.
+func benchPolicy(when string, threshold int) string {
+	var b strings.Builder
+	b.WriteString(benchSeries + "rules:\n")
+	for i, condition := range benchConditions {
+		above := 1_000_000
+		if i == len(benchConditions)-1 {
+			above = threshold
+		}
+		fmt.Fprintf(&b, "  - {name: rule-%d, at: rcpt, if: {%s, windows: 0-5, above: %d}, then: tempfail", i, condition, above)
+		if when != "" {
+			fmt.Fprintf(&b, ", when: %q", strings.ReplaceAll(when, "%d", fmt.Sprint(i)))
+		}
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+// benchEvents are recipients of as many messages, counted at mail.
+func benchEvents(w *world, n int) []*policy.Event {
+	events := make([]*policy.Event, n)
+	for i := range events {
+		addr := [4]byte{198}
+		binary.BigEndian.PutUint16(addr[1:], uint16(i*40503)) // spread over 2^16 networks
+		ev := w.client(netip.AddrFrom4(addr).String())
+		ev.SetHelo(fmt.Sprintf("host%d.example.net", i))
+		ev.SetSender(fmt.Sprintf("<user%d@example.com>", i))
+		ev.Size = 5000
+		ev.SetText(policy.SASLUsername, fmt.Sprintf("user%d", i))
+		w.decide(ev, policy.Mail)
+		ev.SetRecipient(fmt.Sprintf("<friend%d@example.org>", i))
+		ev.RecipientCount = 1
+		w.decide(ev, policy.Rcpt)
+		events[i] = ev
+	}
+	return events
+}
+
+// BenchmarkDecide is one event at rcpt through ten rules that each read a count
+// of six windows. Aimed at, where none fires: below 2 µs and no allocation
+// without a `when`, below 6 µs with one of two comparisons in each rule.
+// Machines differ: the yardstick is BenchmarkCounts.
+func BenchmarkDecide(b *testing.B) {
+	for _, row := range []struct {
+		name, when string
+		threshold  int
+	}{
+		{"no when", "", 1_000_000},
+		{"when of the recipient", `recipient_domain != "rule%d.test" and recipient_count < 1000`, 1_000_000},
+		{"when of the message", `sender_domain != "rule%d.test" and size < 1000000`, 1_000_000},
+		{"when of the session", `client_address not in trusted and client_port > %d`, 1_000_000},
+		{"the last one fires", "", 0},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			w := newWorld(b, benchPolicy(row.when, row.threshold))
+			events := benchEvents(w, 1<<10)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := w.engine.Decide(events[i%len(events)], policy.Rcpt, w.now); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCounts is what the series alone take for ten counts like those of
+// BenchmarkDecide.
+func BenchmarkCounts(b *testing.B) {
+	define := func(t series.Type) *series.Series {
+		s, err := series.Define(series.Definition{Name: "s", Type: t, Interval: 10 * time.Minute, Windows: 6})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return s
+	}
+	addresses, texts := define(series.IP), define(series.String)
+	events := benchEvents(newWorld(b, benchSeries), 1<<10)
+	for _, ev := range events {
+		addresses.Add(series.AddrKey(ev.ClientAddr), 1, begin)
+		texts.Add(series.TextKey(ev.Sender), 1, begin)
+	}
+	masks := []series.Mask{series.Host, {IPv4: 24, IPv6: 64}, {IPv4: 16, IPv6: 48}, {IPv4: 8, IPv6: 32}, series.Host, {IPv4: 24, IPv6: 48}}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		ev := events[i%len(events)]
+		for _, m := range masks {
+			addresses.Count(series.AddrKey(ev.ClientAddr), m, 0, 5, begin)
+		}
+		for range len(benchConditions) - len(masks) {
+			texts.Count(series.TextKey(ev.Sender), series.Mask{}, 0, 5, begin)
+		}
+	}
+}
