@@ -37,7 +37,7 @@ func (e *SyntaxError) Unwrap() error { return e.Err }
 func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	c := &whenCompiler{lists: lists}
 	options := []expr.Option{
-		expr.Env(&Event{}),
+		expr.Env(Event{}), // not a pointer, so that fields are read by index
 		expr.AsBool(),
 		expr.WarnOnAny(),
 		expr.DisableBuiltin("now"), // a decision depends on its event and the counts alone

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -124,6 +125,38 @@ func TestWhenThatFailsIsAnError(t *testing.T) {
 	}
 	if _, err := w.holds(&Event{}); err == nil || !strings.Contains(err.Error(), "divide by zero") {
 		t.Errorf("dividing by zero gave %v", err)
+	}
+}
+
+// An expression reads the same field as the table does.
+func TestExpressionsReadEachAttribute(t *testing.T) {
+	ev := &Event{}
+	v := reflect.ValueOf(ev).Elem()
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		name := f.Tag.Get("expr")
+		switch field := v.FieldByIndex(f.Index); {
+		case name == "" || name == "-" || name == "header":
+		case field.Kind() == reflect.Int:
+			field.SetInt(int64(len(name)))
+		default:
+			field.SetString("the " + name)
+		}
+	}
+	for a := range numAttributes {
+		source := fmt.Sprintf(`%s == "the %s"`, a, a)
+		switch {
+		case a == Header:
+			continue
+		case a.Kind() == Number:
+			source = fmt.Sprintf("%s == %d", a, len(a.String()))
+		}
+		w, err := CompileWhen(source, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if holds, err := w.holds(ev); err != nil || !holds {
+			t.Errorf("%s is %v, %v; the table reads %q", source, holds, err, Term{Attribute: a}.text(ev))
+		}
 	}
 }
 
