@@ -23,6 +23,7 @@
 //   - rule.go, check.go, notes.go, describe.go: a policy as declared, what is
 //     wrong with it, what to know of it
 //   - when.go, list.go, template.go, reply.go, key.go: its texts, compiled
+//   - answers.go: how long what a `when` said holds
 //   - engine.go, add.go, judge.go, condition.go, verdict.go: deciding
 //   - uses.go: what it needs of the MTA
 //   - log.go, clock.go: what it tells

@@ -129,6 +129,7 @@ func (e *Engine) tellLimits() {
 type state struct {
 	exempt  bool // accept at connect or helo
 	message messageState
+	answers answers
 	counted []counted // what the event in hand has added, for leaky and {retry_after}
 	counts  []int64   // scratch: the windows of the condition in hand
 	vm      vm.VM
@@ -176,6 +177,7 @@ func (m *messageState) fields() (all []HeaderField) {
 // then what on_error says.
 func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 	e.watch(now)
+	ev.state.answers.forget(s.begins())
 	ev.state.counted = ev.state.counted[:0]
 	err := e.add(ev, s, now)
 	v := Verdict{Stage: s}

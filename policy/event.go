@@ -8,7 +8,9 @@ import "net/netip"
 //
 // Every attribute of the configuration is a field here, under the name in its
 // expr tag. The embedded parts are its scopes: each is emptied when a new one
-// of its kind begins, and none outlives the one above it.
+// of its kind begins, and none outlives the one above it. Those that connect,
+// helo and mail bring are complete when that stage is decided, and stay so; but
+// for QueueID and RecipientCount, which go on.
 type Event struct {
 	Connection
 	Greeting

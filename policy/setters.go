@@ -78,7 +78,10 @@ func (ev *Event) SetText(a Attribute, value string) {
 }
 
 // ResetGreeting forgets HELO, as a new one begins.
-func (ev *Event) ResetGreeting() { ev.Greeting = Greeting{} }
+func (ev *Event) ResetGreeting() {
+	ev.Greeting = Greeting{}
+	ev.state.answers.forget(perGreeting)
+}
 
 // ResetMessage forgets the message and what the engine remembered for it.
 func (ev *Event) ResetMessage() {
@@ -86,6 +89,7 @@ func (ev *Event) ResetMessage() {
 	ev.RcptTo = RcptTo{}
 	ev.Content = Content{}
 	ev.state.message = messageState{}
+	ev.state.answers.forget(perMessage)
 }
 
 // ResetRecipient forgets the recipient in hand.

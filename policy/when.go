@@ -21,6 +21,7 @@ type When struct {
 	source  string
 	program *vm.Program
 	read    []placed
+	scope   scope // how long an answer holds
 }
 
 // SyntaxError is a mistake inside a text of the configuration.
@@ -53,10 +54,12 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	for i := range c.read {
-		c.read[i].offset = byteOffset(source, c.read[i].offset)
+	w := &When{source: source, program: program, read: c.read}
+	for i := range w.read {
+		w.read[i].offset = byteOffset(source, w.read[i].offset)
+		w.scope = max(w.scope, w.read[i].Attribute.scope())
 	}
-	return &When{source, program, c.read}, nil
+	return w, nil
 }
 
 // String is the expression as the configuration has it.
@@ -71,11 +74,28 @@ func (w *When) terms() []placed {
 	return w.read
 }
 
-// holds evaluates the expression; a nil When always holds.
+// holds is the expression's answer to the event in hand, which may be one that
+// was kept; a nil When always holds.
 func (w *When) holds(ev *Event) (bool, error) {
 	if w == nil {
 		return true, nil
 	}
+	if w.scope == perEvent {
+		return w.ask(ev)
+	}
+	holds, known := ev.state.answers[w.scope][w]
+	if known {
+		return holds, nil
+	}
+	holds, err := w.ask(ev)
+	if err == nil {
+		ev.state.answers.keep(w, holds)
+	}
+	return holds, err
+}
+
+// ask evaluates the expression.
+func (w *When) ask(ev *Event) (bool, error) {
 	v, err := ev.state.vm.Run(w.program, ev)
 	if err != nil {
 		var at *file.Error
