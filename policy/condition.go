@@ -16,23 +16,19 @@ type condition struct {
 	def    series.Definition
 }
 
-// reading is a condition's state for one event.
-type reading struct {
-	key   series.Key
-	count int64 // rounded down
-	holds bool
-}
-
-// read evaluates the condition. An absent key, or one that the series does not
-// take, never holds.
-func (c *condition) read(ev *Event, now time.Time) reading {
-	key := c.Key.of(ev, c.def.Type)
+// read evaluates the condition and tells its count, rounded down. An absent
+// key, or one that the series does not take, never holds.
+func (c *condition) read(ev *Event, now time.Time) (count int64, holds bool) {
+	key := c.key(ev)
 	if !c.series.Takes(key) {
-		return reading{}
+		return 0, false
 	}
 	v := c.value(ev, key, now)
-	return reading{key, v.floor, v.meets(c.Op, c.Threshold)}
+	return v.floor, v.meets(c.Op, c.Threshold)
 }
+
+// key is whose count is read.
+func (c *condition) key(ev *Event) series.Key { return c.Key.of(ev, c.def.Type) }
 
 // value is the count of the condition's windows. What slides needs all of them
 // and the time by one reading of the clock.
@@ -142,14 +138,15 @@ func (c *condition) coarse(addr netip.Addr) bool {
 	return c.Mask.IPv6 < 64
 }
 
-// measure is what the verdict says of a reading.
-func (c *condition) measure(r reading) Measure {
+// measure is what the verdict says of the condition.
+func (c *condition) measure(ev *Event, count int64) Measure {
+	key := c.key(ev)
 	m := Measure{
-		Series: c.Series, Key: r.key.String(),
+		Series: c.Series, Key: key.String(),
 		From: c.From, To: c.To, Sliding: c.Sliding, Interval: c.def.Interval,
-		Op: c.Op, Count: r.count, Threshold: c.Threshold,
+		Op: c.Op, Count: count, Threshold: c.Threshold,
 	}
-	if addr := r.key.Addr(); addr.IsValid() {
+	if addr := key.Addr(); addr.IsValid() {
 		m.Network = addr.String()
 		if block := c.Mask.Of(addr); !block.IsSingleIP() {
 			m.Network = block.String()

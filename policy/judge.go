@@ -55,13 +55,13 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 	if err != nil || !holds {
 		return nil, err
 	}
-	decisive, read, fires := r.fires(e, ev, now)
+	decisive, count, fires := r.fires(e, ev, now)
 	if !fires {
 		return nil, nil
 	}
 	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
 	if decisive != nil {
-		v.Measure = decisive.measure(read)
+		v.Measure = decisive.measure(ev, count)
 		if r.retry {
 			v.RetryAfter = r.retryAfter(e, ev, s, now)
 		}
@@ -86,45 +86,43 @@ func (r *rule) dress(ev *Event, v *Verdict) {
 // fires reports whether all of `if` and at least one of `any` hold, and which
 // condition the verdict speaks of: the first of `if`, else the first of `any`
 // that holds.
-func (r *rule) fires(e *Engine, ev *Event, now time.Time) (*condition, reading, bool) {
-	var decisive *condition
-	var read reading
+func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, count int64, fires bool) {
 	for i := range r.all {
 		c := &r.all[i]
-		got := r.read(e, c, ev, now)
-		if !got.holds {
-			return nil, reading{}, false
+		n, holds := r.read(e, c, ev, now)
+		if !holds {
+			return nil, 0, false
 		}
 		if decisive == nil {
-			decisive, read = c, got
+			decisive, count = c, n
 		}
 	}
 	if len(r.any) == 0 {
-		return decisive, read, true
+		return decisive, count, true
 	}
 	for i := range r.any {
 		c := &r.any[i]
-		got := r.read(e, c, ev, now)
-		if !got.holds {
+		n, holds := r.read(e, c, ev, now)
+		if !holds {
 			continue
 		}
 		if decisive == nil {
-			decisive, read = c, got
+			decisive, count = c, n
 		}
-		return decisive, read, true
+		return decisive, count, true
 	}
-	return nil, reading{}, false
+	return nil, 0, false
 }
 
 // read evaluates a condition; one that holds for a shared key does so only
 // where the rule allows it.
-func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) reading {
-	got := c.read(ev, now)
-	if got.holds && !r.AllowSharedKey && c.shared(ev, e.own) {
-		e.log.sharedKey(r.Name, c.Series, got.key, now)
-		got.holds = false
+func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) (count int64, holds bool) {
+	count, holds = c.read(ev, now)
+	if holds && !r.AllowSharedKey && c.shared(ev, e.own) {
+		e.log.sharedKey(r.Name, c.Series, c.key(ev), now)
+		return 0, false
 	}
-	return got
+	return count, holds
 }
 
 // tellsRetry reports whether a text of the rule says when to try again: the
@@ -142,7 +140,7 @@ func (r *rule) tellsRetry() bool {
 func (r *rule) retryAfter(e *Engine, ev *Event, s Stage, now time.Time) time.Duration {
 	refuses := (&Verdict{Action: r.Then}).RefusesAt(s)
 	clears := func(c *condition) time.Duration {
-		key := c.Key.of(ev, c.def.Type)
+		key := c.key(ev)
 		if !c.series.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
 			return 0 // does not hold, and will not
 		}

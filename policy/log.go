@@ -29,7 +29,7 @@ type held struct {
 
 	mu   sync.Mutex // owns seen and said
 	seen map[ruleKey]int
-	said map[string]time.Time // what is worth a line now and then, and when it last had one
+	said map[topic]time.Time // what is worth a line now and then, and when it last had one
 }
 
 type ruleKey struct {
@@ -53,7 +53,7 @@ func newDecisionLog(log *slog.Logger, all bool) decisionLog {
 		log:  log,
 		adds: log.Enabled(context.Background(), slog.LevelDebug),
 		all:  all,
-		held: &held{seen: make(map[ruleKey]int), said: make(map[string]time.Time)},
+		held: &held{seen: make(map[ruleKey]int), said: make(map[topic]time.Time)},
 	}
 }
 
@@ -155,9 +155,12 @@ func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amoun
 		slog.String("session", ev.Session))
 }
 
-// due reports whether what may be said only every so often may be said now.
-// What is the same for it is one of few: a rule, or a stage.
-func (l *decisionLog) due(what string, every time.Duration, now time.Time) bool {
+// topic is what may be said only every so often, of one of few: a rule, or a
+// stage.
+type topic struct{ what, of string }
+
+// due reports whether it may be said now.
+func (l *decisionLog) due(what topic, every time.Duration, now time.Time) bool {
 	l.held.mu.Lock()
 	defer l.held.mu.Unlock()
 	if last, ok := l.held.said[what]; ok && now.Sub(last).Abs() < every {
@@ -169,7 +172,7 @@ func (l *decisionLog) due(what string, every time.Duration, now time.Time) bool 
 
 // failure writes, once a minute, an error that no verdict could tell.
 func (l *decisionLog) failure(ev *Event, s Stage, err error, now time.Time) {
-	if l.due("failure at "+s.String(), failedEvery, now) {
+	if l.due(topic{"failure", s.String()}, failedEvery, now) {
 		l.log.Error("not counted", "stage", s.String(), "session", ev.Session, "error", err)
 	}
 }
@@ -177,7 +180,7 @@ func (l *decisionLog) failure(ev *Event, s Stage, err error, now time.Time) {
 // sharedKey writes once an hour that a rule would have fired for a key that
 // many share.
 func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time) {
-	if l.due("shared key "+rule, sharedEvery, now) {
+	if l.due(topic{"shared key", rule}, sharedEvery, now) {
 		l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
 			"rule", rule, "series", name, "key", key.String())
 	}
