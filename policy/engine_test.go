@@ -16,10 +16,10 @@ import (
 
 // world is an engine with a policy in YAML and a clock that the test owns.
 type world struct {
-	t      testing.TB
-	engine *policy.Engine
-	now    time.Time
-	log    bytes.Buffer
+	t         testing.TB
+	engine    *policy.Engine
+	now       time.Time
+	log, text bytes.Buffer // what the engine logs, as JSON and as text
 }
 
 // begin is the begin of an hour, so that windows begin there too.
@@ -32,8 +32,9 @@ func newWorld(t testing.TB, yaml string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, now: begin}
+	level := &slog.HandlerOptions{Level: conf.Log.Level}
 	options := policy.Options{
-		Log:          slog.New(slog.NewJSONHandler(&w.log, &slog.HandlerOptions{Level: conf.Log.Level})),
+		Log:          slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&w.log, level), slog.NewTextHandler(&w.text, level))),
 		OwnAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		Monotonic:    func(time.Time) time.Duration { return 0 },
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -77,17 +79,33 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 	if v.Series != "" {
 		attrs = append(attrs,
 			slog.String("series", v.Series),
-			slog.String("key", v.subject()),
+			clientText("key", v.subject()),
 			slog.String("windows", v.Windows()),
 			slog.Int64("count", v.Count),
 			slog.Int64("threshold", v.Threshold))
 	}
 	for _, a := range logged {
 		if text := (Term{Attribute: a}).text(ev); text != "" {
-			attrs = append(attrs, slog.String(a.String(), text))
+			attrs = append(attrs, clientText(a.String(), text))
 		}
 	}
 	l.log.LogAttrs(context.Background(), level, "verdict", attrs...)
+}
+
+// clientText is an attribute of a line whose value a client chose.
+func clientText(name, text string) slog.Attr { return slog.String(name, shown(text)) }
+
+// shown is a client's text as a line of the log has it: no longer than a key, and
+// cut as one, so that the one is found by the other. The handler escapes what
+// would end the line; JSON's leaves what harms a terminal all the same, such as
+// C1 controls and changes of direction.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 0x7f && !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, boundedKey(text))
 }
 
 // first reports whether a refusal is still to be written in this minute. A rule
@@ -131,7 +149,7 @@ func (l *decisionLog) flush() {
 		}
 		attrs := []slog.Attr{slog.String("verdict", k.verdict.String()), slog.String("rule", k.rule)}
 		if k.key != "" {
-			attrs = append(attrs, slog.String("key", k.key))
+			attrs = append(attrs, clientText("key", k.key))
 		}
 		if k.shadow {
 			attrs = append(attrs, slog.Bool("shadow", true))
@@ -150,7 +168,7 @@ func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amoun
 	l.log.LogAttrs(context.Background(), slog.LevelDebug, "add",
 		slog.String("stage", s.String()),
 		slog.String("series", name),
-		slog.String("key", key.String()),
+		clientText("key", key.String()),
 		slog.Int64("amount", amount),
 		slog.String("session", ev.Session))
 }
@@ -182,7 +200,7 @@ func (l *decisionLog) failure(ev *Event, s Stage, err error, now time.Time) {
 func (l *decisionLog) sharedKey(rule, name string, key series.Key, now time.Time) {
 	if l.due(topic{"shared key", rule}, sharedEvery, now) {
 		l.log.Warn("a rule does not fire for a shared key; allow_shared_key: true in the rule would let it",
-			"rule", rule, "series", name, "key", key.String())
+			"rule", rule, "series", name, clientText("key", key.String()))
 	}
 }
 

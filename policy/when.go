@@ -100,7 +100,7 @@ func (w *When) ask(ev *Event) (bool, error) {
 	if err != nil {
 		var at *file.Error
 		if errors.As(err, &at) {
-			err = errors.New(at.Message)
+			err = errors.New(bounded(harmless(at.Message))) // it may quote what a client sent
 		}
 		return false, fmt.Errorf("evaluating when %q: %w", w.source, err)
 	}

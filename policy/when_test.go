@@ -128,6 +128,22 @@ func TestWhenThatFailsIsAnError(t *testing.T) {
 	}
 }
 
+// What it quotes of a client goes into the log.
+func TestAFailureQuotesAClientHarmlessly(t *testing.T) {
+	w, err := CompileWhen(`sender matches helo_name`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, helo := range []string{"[\r\nx\x1b\u009b", "[" + strings.Repeat("x", 64<<10)} {
+		ev := &Event{}
+		ev.SetHelo(helo)
+		_, err := w.holds(ev)
+		if err == nil || !strings.Contains(err.Error(), "missing closing ]") || len(err.Error()) > 1000 || !isPrintable(err.Error()) {
+			t.Errorf("%.20q gave %.300q", helo, err)
+		}
+	}
+}
+
 // An expression reads the same field as the table does.
 func TestExpressionsReadEachAttribute(t *testing.T) {
 	ev := &Event{}
