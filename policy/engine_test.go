@@ -14,12 +14,13 @@ import (
 	"github.com/audit-milter/audit-milter/policy"
 )
 
-// world is an engine with a policy in YAML and a clock that the test owns.
+// world is an engine with a policy in YAML and clocks that the test owns.
 type world struct {
 	t         testing.TB
 	engine    *policy.Engine
 	now       time.Time
-	log, text bytes.Buffer // what the engine logs, as JSON and as text
+	monotonic time.Duration // what really passed
+	log, text bytes.Buffer  // what the engine logs, as JSON and as text
 }
 
 // begin is the begin of an hour, so that windows begin there too.
@@ -36,7 +37,7 @@ func newWorld(t testing.TB, yaml string) *world {
 	options := policy.Options{
 		Log:          slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&w.log, level), slog.NewTextHandler(&w.text, level))),
 		OwnAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
-		Monotonic:    func(time.Time) time.Duration { return 0 },
+		Monotonic:    func(time.Time) time.Duration { return w.monotonic },
 	}
 	if w.engine, err = policy.NewEngine(conf.Policy, options); err != nil {
 		t.Fatal(err)
