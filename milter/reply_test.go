@@ -1,8 +1,6 @@
 package milter
 
 import (
-	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -33,54 +31,4 @@ func TestReplyData(t *testing.T) {
 			t.Errorf("%s: got\n%q, want\n%q", row.name, got, row.want)
 		}
 	}
-}
-
-var replyLine = regexp.MustCompile(`^([45]\d\d)([ -])([45])\.\d{1,3}\.\d{1,3} (.+)$`)
-
-// checkReply says what either MTA would find wrong with a reply's data.
-func checkReply(data string) error {
-	text, ended := strings.CutSuffix(data, "\x00")
-	if !ended {
-		return fmt.Errorf("no NUL at the end")
-	}
-	if len(text) > 16<<10 {
-		return fmt.Errorf("%d bytes in all", len(text))
-	}
-	lines := strings.Split(text, "\r\n")
-	for i, line := range lines {
-		m := replyLine.FindStringSubmatch(line)
-		switch {
-		case m == nil:
-			return fmt.Errorf("line %q has not the form of a reply", line)
-		case m[1] != lines[0][:3]:
-			return fmt.Errorf("line %q has another code than the first", line)
-		case m[3] != m[1][:1]:
-			return fmt.Errorf("line %q has a status of another class", line)
-		case (m[2] == " ") != (i == len(lines)-1):
-			return fmt.Errorf("line %q of %d has the wrong separator", line, len(lines))
-		case len(line) > 500:
-			return fmt.Errorf("a line of %d bytes", len(line))
-		case strings.Contains(strings.ReplaceAll(line, "%%", ""), "%"):
-			return fmt.Errorf("line %q has a single %%", line)
-		}
-		for _, c := range []byte(line) {
-			if c < ' ' || c > '~' {
-				return fmt.Errorf("line %q has byte %#x", line, c)
-			}
-		}
-	}
-	return nil
-}
-
-func FuzzReply(f *testing.F) {
-	f.Add(450, "4.7.1", "Too many connections from 192.0.2.0/24, try again in 40 seconds")
-	f.Add(550, "5.7.1", "100% of\r\n\x00 your quota")
-	f.Add(421, "", strings.Repeat("%", 1000))
-	f.Add(0, "9.9.9", strings.Repeat("ü ", 3000))
-	f.Fuzz(func(t *testing.T, code int, enhanced, text string) {
-		data := replyData(policy.Reply{Code: code, Enhanced: enhanced, Text: text})
-		if err := checkReply(data); err != nil {
-			t.Errorf("%d %q %q became %q: %v", code, enhanced, text, data, err)
-		}
-	})
 }
