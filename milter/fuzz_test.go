@@ -3,9 +3,7 @@ package milter_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,8 +12,6 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/wiretrace"
-	"github.com/audit-milter/audit-milter/milter"
-	"github.com/audit-milter/audit-milter/policy"
 )
 
 // greedy uses every attribute, stage and verdict. Its windows are short, so
@@ -25,7 +21,13 @@ max_delayed: 1000
 lists:
   bad: {string: [a@b, "@c"]}
 series:
+  accepted: {type: string, interval: 1, windows: 2, add: {at: accepted, key: node}}
+  refused: {type: string, interval: 1, windows: 2, add: {at: refused, key: node}}
+  denied: {type: string, interval: 1, windows: 2, add: {at: rcpt_refused, key: node}}
+  aborted: {type: string, interval: 1, windows: 2, add: {at: abort, key: node}}
+  gone: {type: string, interval: 1, windows: 2, add: {at: end, key: node}}
   addrs: {type: ip, interval: 1, windows: 2, add: {at: [connect, helo, mail, rcpt, data, eoh, eom, rcpt_refused, accepted, refused, abort, end]}}
+  steps: {type: string, interval: 1, windows: 2, add: {at: [connect, helo, mail, rcpt], key: session}}
   sizes: {type: ip, interval: 1, windows: 2, add: [{at: mail, count: size}, {at: eom, count: message_size}]}
   texts: {type: string, interval: 1, windows: 2, add: [
     {at: connect, key: [client_name, reverse_client_name, client_port, server_address, server_port, daemon_name]},
@@ -40,7 +42,7 @@ rules:
   - {name: discard, at: mail, when: sender startsWith "d", then: discard}
   - {name: fails, at: mail, when: 'sender startsWith "f" and int(sender) > 0', then: reject}
   - {name: rcpt, at: rcpt, when: recipient contains "x", then: disconnect, reply: "421 4.7.0 {recipient_raw}"}
-  - {name: many, at: rcpt, if: {series: addrs, above: 100}, then: tempfail}
+  - {name: many, at: rcpt, if: {series: steps, key: session, above: 20}, then: tempfail}
   - {name: hold, at: rcpt, when: recipient startsWith "q", then: quarantine}
   - {name: mark, at: [mail, rcpt, data, eoh, eom], header: ["X-Audit: {sender_raw} {helo_name}", "Subject: {queue_id}"]}
   - {name: data, at: data, when: recipient_count > 3, then: reject}
@@ -81,34 +83,34 @@ func (t *tape) SetDeadline(time.Time) error      { return nil }
 func (t *tape) SetReadDeadline(time.Time) error  { return nil }
 func (t *tape) SetWriteDeadline(time.Time) error { return nil }
 
-// FuzzSession plays any bytes as a whole session against a policy that uses
-// everything: first as frames behind a negotiation, then as they are. Whatever
-// comes, the session ends, nothing panics, every answer is well-formed and
-// belongs to a frame that waits for one.
+// FuzzSession plays any bytes against a policy that uses everything: as a
+// session, as a session's frames behind a negotiation, and as frames that are
+// well-formed but in any order. Whatever comes, the session ends, nothing
+// panics, every answer is well-formed and belongs to a frame that waits for
+// one, and, of what was well-formed, the outcomes are those of the ledger.
 func FuzzSession(f *testing.F) {
-	pipes := newPipes()
-	engine, err := policy.NewEngine(parse(f, greedy), policy.Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	var failures bytes.Buffer // complete for a session once its connection is closed
-	log := slog.New(slog.NewTextHandler(&failures, &slog.HandlerOptions{Level: slog.LevelError}))
-	server := &milter.Server{Engine: engine, MaxDelayed: 1000, Log: log}
+	seen, pipes := newObserver(), newPipes()
+	server := serverFor(f, parse(f, greedy), seen)
 	go server.Serve(pipes, nil)
 	f.Cleanup(func() { server.Shutdown(f.Context()) })
-	play := func(t *testing.T, stream []byte, piece int) {
+	play := func(t *testing.T, stream []byte, piece int) (told ledger) {
 		conn := &tape{in: bytes.NewReader(stream), piece: piece, closed: make(chan struct{})}
+		seen.forget()
 		pipes.conns <- conn
 		<-conn.closed
-		if err := checkAnswers(stream, conn.out.Bytes()); err != nil {
-			t.Errorf("in pieces of %d, %q was answered %q: %v", piece, stream, conn.out.Bytes(), err)
+		if err := told.read(framesIn(stream), &conn.out); err != nil {
+			t.Errorf("in pieces of %d, %q: %v", piece, stream, err)
 		}
-		if failures.Len() > 0 {
-			t.Fatalf("%q fails: %s", stream, failures.String())
+		if seen.said("a session failed")+seen.said("not counted") > 0 {
+			t.Fatalf("%q fails: %q", stream, *seen.messages)
 		}
+		return told
 	}
 	for _, stream := range seeds(f) {
 		f.Add(stream)
+	}
+	for _, dialogue := range dialogues {
+		f.Add(inBytes(dialogue))
 	}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		if len(input) == 0 {
@@ -116,28 +118,101 @@ func FuzzSession(f *testing.F) {
 		}
 		piece := 1 + int(input[0])*17
 		play(t, input[1:], piece)
-		play(t, inFrames(input[1:]), piece)
+		play(t, inFrames(input[1:], anyData), piece)
+		told := play(t, inFrames(input[1:], wellFormed), piece)
+		for _, outcome := range []string{"accepted", "refused", "denied", "aborted", "gone"} {
+			if got, want := seen.sum(outcome), told.outcomes[outcome]; got != int64(want) {
+				t.Errorf("%q: %s %d, want %d", inFrames(input[1:], wellFormed), outcome, got, want)
+			}
+		}
 	})
 }
 
+// framesIn are the frames of a stream, as far as it has any.
+func framesIn(stream []byte) (frames []wiretrace.Frame) {
+	for len(stream) > 4 {
+		n := binary.BigEndian.Uint32(stream)
+		if n == 0 || uint64(n)+4 > uint64(len(stream)) {
+			break
+		}
+		frames = append(frames, wiretrace.Frame{FromMTA: true, Code: stream[4], Data: stream[5 : 4+n]})
+		stream = stream[4+n:]
+	}
+	return frames
+}
+
+// commandCodes are the codes by the numbers that stand for them in a fuzzed
+// input.
+const commandCodes = "DCHMRTLNBEAUKQO"
+
+// dialogues are inputs that get far: frames, each a code and its text.
+var dialogues = []string{
+	"C|H|Ma@x|Ru@c|T|LSubject:x|N|E|A|Q",
+	"C|H|Ma@b|Me@f|D1|Ru@c|Ru@c|D|Rx|T|E|Q",
+	"C|Hh|H|Md@e|Ru@c|T|N|E|Md@e|A|Md@e|Q",
+	"C|H|Ma@x|Ru@c|Ru@c|Ru@c|Ru@c|T|Ru@c|T|E|Q",
+	"C|H|Ma@x|Ru@c|Ru@c|Ru@c|Ru@c|T|A|Ma@x|H|E|Q",
+	"C|H|Ma@x|Ru@c|LSubject:bad|N|LSubject:good|N|E|Q",
+	"C|H|Ma@x|LFrom:x@c|Bbody|E|Mq@x|Rq@x|E|Ma@x|H|K|C|H|Mf@x|O|C|Ma@x",
+	"M|E|R|A|E|T|N|D1|R|M|R|Q",
+}
+
+// inBytes is the input of which inFrames makes a dialogue, behind the number
+// that chooses the pieces.
+func inBytes(dialogue string) []byte {
+	input := []byte{255, 4, 0xff, 0x1f, 0xff, 0xff} // version 6, and everything offered
+	for _, command := range strings.Split(dialogue, "|") {
+		input = append(input, byte(strings.IndexByte(commandCodes, command[0])), byte(len(command)-1))
+		input = append(input, command[1:]...)
+	}
+	return input
+}
+
 // inFrames makes frames of any bytes: a negotiation whose bits they choose,
-// then commands, each a code, the length of its data, and those.
-func inFrames(b []byte) []byte {
+// then commands, each a code, the length of its text, and this, of which data
+// makes the frame's.
+func inFrames(b []byte, data func(code byte, text []byte) []byte) []byte {
 	take := func(n int) []byte {
 		n = min(n, len(b))
 		taken := b[:n]
 		b = b[n:]
 		return taken
 	}
-	bits := append(take(5), 0, 0, 0, 0, 0)[:5]
+	var bits [5]byte
+	copy(bits[:], take(5))
 	offer := []byte{0, 0, 0, 2 + bits[0]%6, 0, 0, 1, bits[1], 0, bits[2] & 0x1f, bits[3], bits[4]}
 	stream := wiretrace.Frame{Code: 'O', Data: offer}.Bytes()
 	for len(b) > 1 {
 		head := take(2)
-		code := "DCHMRTLNBEAUKQO"[int(head[0])%15]
-		stream = append(stream, wiretrace.Frame{Code: code, Data: take(int(head[1]))}.Bytes()...)
+		code := commandCodes[int(head[0])%len(commandCodes)]
+		text := take(int(head[1]))
+		stream = append(stream, wiretrace.Frame{Code: code, Data: data(code, text)}.Bytes()...)
 	}
 	return stream
+}
+
+func anyData(_ byte, text []byte) []byte { return text }
+
+// wellFormed is the data of a command as an MTA may send it.
+func wellFormed(code byte, text []byte) []byte {
+	word := func(s string) []byte { return append([]byte(cString(s)), 0) }
+	switch code {
+	case 'O':
+		return []byte("\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff")
+	case 'C':
+		return append(word(string(text)), "4\x10\x92192.0.2.7\x00"...)
+	case 'D':
+		if len(text)%2 == 1 {
+			return []byte("R{rcpt_mailer}\x00error\x00{rcpt_host}\x005.1.1\x00")
+		}
+		return append([]byte("R{rcpt_mailer}\x00smtp\x00i\x00"), word(string(text))...)
+	case 'L':
+		name, value, _ := bytes.Cut(text, []byte{':'})
+		return append(word(string(name)), word(string(value))...)
+	case 'H', 'M', 'R', 'U':
+		return word(string(text))
+	}
+	return nil
 }
 
 // seeds are the recorded dialogues.
@@ -164,74 +239,4 @@ func seeds(f *testing.F) (streams [][]byte) {
 		streams = append(streams, stream)
 	}
 	return streams
-}
-
-// replyBits are the protocol's bits with which an MTA does not wait for the
-// answer to a command.
-var replyBits = map[byte]uint32{
-	'C': 1 << 12, 'H': 1 << 13, 'M': 1 << 14, 'R': 1 << 15, 'T': 1 << 16, 'U': 1 << 17, 'L': 1 << 7, 'N': 1 << 18, 'B': 1 << 19, 'E': 0,
-}
-
-// checkAnswers matches answers with the frames of a stream, as an MTA does:
-// each belongs to the first frame that still waits for one. Where the session
-// gave up, the last frames have none.
-func checkAnswers(stream, answers []byte) error {
-	var protocol uint32
-	rest := bytes.NewReader(answers)
-	for {
-		code, ok := nextCode(&stream)
-		if !ok {
-			break
-		}
-		bit, answered := replyBits[code]
-		if code != 'O' && (!answered || protocol&bit != 0) {
-			continue
-		}
-		answer, err := readAnswer(rest, code == 'E')
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		switch {
-		case (code == 'O') != (answer.Code == 'O'):
-			return fmt.Errorf("%c is answered %c", code, answer.Code)
-		case code == 'O':
-			protocol = binary.BigEndian.Uint32(answer.Data[8:])
-		case !strings.ContainsRune("cyad", rune(answer.Code)), code != 'E' && strings.ContainsRune("ad", rune(answer.Code)):
-			return fmt.Errorf("%c is answered %c", code, answer.Code)
-		}
-	}
-	if rest.Len() > 0 {
-		return fmt.Errorf("%d bytes answer nothing", rest.Len())
-	}
-	return nil
-}
-
-// nextCode takes one frame from a stream.
-func nextCode(stream *[]byte) (code byte, ok bool) {
-	b := *stream
-	if len(b) < 5 {
-		return 0, false
-	}
-	n := binary.BigEndian.Uint32(b)
-	if n == 0 || uint64(n)+4 > uint64(len(b)) {
-		return 0, false
-	}
-	*stream = b[4+n:]
-	return b[4], true
-}
-
-// readAnswer reads one answer, at the end of a message behind its changes.
-func readAnswer(r io.Reader, atEnd bool) (wiretrace.Frame, error) {
-	for {
-		f, err := wiretrace.ReadFrame(r)
-		if err == nil && f.Code != 'O' {
-			err = checkAnswer(f)
-		}
-		if err != nil || !atEnd || !strings.ContainsRune("qim", rune(f.Code)) {
-			return f, err
-		}
-	}
 }

@@ -250,6 +250,21 @@ func (o *observer) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// forget begins anew.
+func (o *observer) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	clear(o.sums)
+	*o.messages = nil
+}
+
+// sum is what a series has counted.
+func (o *observer) sum(series string) int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sums[series]
+}
+
 // counts are the sums of the series.
 func (o *observer) counts() string {
 	o.mu.Lock()
