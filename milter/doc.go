@@ -55,10 +55,9 @@
 //     of order are answered continue and count nothing. Of its input a
 //     session keeps no more than a frame, 64 KiB, and as much for each header
 //     that the policy reads.
-//   - Nothing comes: 30 s for the negotiation, 30 s for a frame that has begun,
-//     at least 2 h 10 min between frames (an SMTP client may be that slow, and
-//     closing earlier would look like a failure to the MTA). Answers must be
-//     taken within 30 s.
+//   - Nothing comes, or answers are not taken: [Timeouts].
+//   - More connections come than MaxSessions: on_error is their answer at
+//     connect, and they count nothing (overflow.go).
 //   - The engine fails: on_error is the answer to this command, and the next
 //     one is judged again.
 //   - The code panics: on_error is the answer if one is due, the log has the

@@ -8,23 +8,14 @@ import (
 	"time"
 )
 
-// How long the MTA is waited for. Between two frames that is the SMTP client's
-// time: Sendmail keeps idle clients for an hour, libmilter waits for 7210 s.
-// A deadline below those would be a "milter failure" for a live client. TCP
-// keepalive, which Go turns on, finds dead hosts sooner.
-const (
-	firstWait = 30 * time.Second
-	frameWait = 30 * time.Second
-	writeWait = 30 * time.Second
-	idleWait  = 2*time.Hour + 10*time.Minute
-	drainWait = 100 * time.Millisecond // for what is on its way when the server drains
-)
+// drainWait is for what is on its way when the server drains.
+const drainWait = 100 * time.Millisecond
 
 var (
 	errDrained  = errors.New("the server drains")
 	errNoFirst  = errors.New("no negotiation came")
 	errUnended  = errors.New("a frame was begun and not ended")
-	errIdle     = errors.New("nothing came for hours")
+	errIdle     = errors.New("nothing came for too long")
 	errNoReader = errors.New("the answers are not read")
 )
 
@@ -39,15 +30,12 @@ const (
 	forLast
 )
 
-// waits are how long each is waited for, and what it means when that is over.
-var waits = [...]struct {
-	limit time.Duration
-	over  error
-}{
-	forFirst:    {firstWait, errNoFirst},
-	forFrameEnd: {frameWait, errUnended},
-	forNext:     {idleWait, errIdle},
-	forLast:     {drainWait, errDrained},
+// over is what it means when that is waited for too long.
+var over = [...]error{
+	forFirst:    errNoFirst,
+	forFrameEnd: errUnended,
+	forNext:     errIdle,
+	forLast:     errDrained,
 }
 
 // link is a connection with its deadlines. Answers are collected and sent
@@ -56,6 +44,7 @@ var waits = [...]struct {
 type link struct {
 	conn    net.Conn
 	closing *atomic.Bool // the server drains
+	waits   *Timeouts
 	ack     acker
 	in      frameReader
 	out     []byte // answers not yet sent
@@ -68,8 +57,8 @@ type link struct {
 	woken bool    // a deadline has passed since the server began to drain
 }
 
-func newLink(conn net.Conn, closing *atomic.Bool) *link {
-	l := &link{conn: conn, closing: closing, ack: newAcker(conn)}
+func newLink(conn net.Conn, closing *atomic.Bool, waits *Timeouts) *link {
+	l := &link{conn: conn, closing: closing, waits: waits, ack: newAcker(conn)}
 	l.in.src = l
 	return l
 }
@@ -118,13 +107,25 @@ func (l *link) waitsFor() waiting {
 	return forNext
 }
 
+func (l *link) limit(w waiting) time.Duration {
+	switch w {
+	case forFirst:
+		return l.waits.Negotiate
+	case forFrameEnd:
+		return l.waits.Frame
+	case forNext:
+		return l.waits.Idle
+	}
+	return drainWait
+}
+
 // arm sets the read deadline, unless the one in force is for the same: idle
 // links cost nothing per frame, see expired. It looks twice, so that a drain
 // which begins meanwhile is either seen here or its wake comes later.
 func (l *link) arm() {
 	for w := l.waitsFor(); l.armed != w; w = l.waitsFor() {
 		l.armed, l.heard = w, false
-		l.conn.SetReadDeadline(time.Now().Add(waits[w].limit))
+		l.conn.SetReadDeadline(time.Now().Add(l.limit(w)))
 	}
 }
 
@@ -135,7 +136,7 @@ func (l *link) wake() { l.conn.SetReadDeadline(time.Unix(1, 0)) }
 // expired says whether the passed deadline ends the link. The first one after
 // the drain's beginning may be its wake and does not. A link is idle when
 // nothing came since the deadline was set, so it ends after between one and
-// two times idleWait.
+// two times its limit.
 func (l *link) expired() error {
 	was := l.armed
 	l.armed = notArmed
@@ -146,7 +147,7 @@ func (l *link) expired() error {
 	case was == forNext && l.heard:
 		return nil
 	}
-	return waits[was].over
+	return over[was]
 }
 
 // pause holds the answer in hand back for d. It ends early, without an error,
@@ -175,7 +176,7 @@ func (l *link) flush() error {
 	if len(l.out) == 0 {
 		return nil
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(writeWait))
+	l.conn.SetWriteDeadline(time.Now().Add(l.waits.Write))
 	_, err := l.conn.Write(l.out)
 	l.out = l.out[:0]
 	if errors.Is(err, os.ErrDeadlineExceeded) {

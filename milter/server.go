@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -21,9 +22,15 @@ import (
 type Server struct {
 	Engine *policy.Engine
 
+	// MaxSessions is how many connections may be served at one time; those
+	// above are answered on_error at connect. 0 means DefaultMaxSessions.
+	MaxSessions int
+
 	// MaxDelayed is how many answers may wait at one time; those above go out
 	// without delay.
 	MaxDelayed int
+
+	Timeouts Timeouts
 
 	Node string           // the attribute node
 	Log  *slog.Logger     // nil for none
@@ -37,11 +44,22 @@ type Server struct {
 
 	closing atomic.Bool // set once, under mu
 
-	mu        sync.Mutex
+	mu        sync.Mutex // owns the listeners and both crowds
 	listeners []net.Listener
-	links     map[*link]bool // of the running sessions
-	sessions  sync.WaitGroup
+	sessions  crowd
+	away      crowd // above MaxSessions
+	running   sync.WaitGroup
 }
+
+// crowd is the connections that are served in one way, with a bound.
+type crowd struct {
+	max   int
+	links map[*link]bool
+}
+
+func newCrowd(max int) crowd { return crowd{max, make(map[*link]bool)} }
+
+func (c *crowd) full() bool { return len(c.links) >= c.max }
 
 // door is one listener's entry.
 type door struct {
@@ -57,6 +75,9 @@ func (s *Server) prepare() {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
+	s.MaxSessions = cmp.Or(s.MaxSessions, DefaultMaxSessions)
+	s.Timeouts = s.Timeouts.orDefault()
+	s.sessions, s.away = newCrowd(s.MaxSessions), newCrowd(maxTurnedAway)
 	s.wants = newDemand(s.Engine.Uses())
 	s.ids.Store(rand.Uint64())
 }
@@ -111,28 +132,47 @@ func (s *Server) admit(d *door, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	l := newLink(conn, &s.closing)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() {
-		conn.Close()
+	l := newLink(conn, &s.closing, &s.Timeouts)
+	if s.enter(&session{server: s, door: d, link: l}) {
 		return
 	}
-	if s.links == nil {
-		s.links = make(map[*link]bool)
+	conn.Close()
+	if !s.closing.Load() {
+		s.warn("max_sessions are open, and as many more are answered on_error as may be; closing", nil, "max_sessions", s.MaxSessions)
 	}
-	s.links[l] = true
-	s.sessions.Go(func() {
-		defer s.forget(l)
-		(&session{server: s, door: d, link: l}).run()
+}
+
+// enter finds a place for a session, or one to be turned away at.
+func (s *Server) enter(new *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing.Load():
+		return false
+	case !s.sessions.full():
+		s.begin(&s.sessions, new.link, new.run)
+	case !s.away.full():
+		s.begin(&s.away, new.link, new.turnAway)
+	default:
+		return false
+	}
+	return true
+}
+
+// begin requires that mu is held.
+func (s *Server) begin(c *crowd, l *link, run func()) {
+	c.links[l] = true
+	s.running.Go(func() {
+		defer s.forget(c, l)
+		run()
 	})
 }
 
-func (s *Server) forget(l *link) {
+func (s *Server) forget(c *crowd, l *link) {
 	l.conn.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.links, l)
+	delete(c.links, l)
 }
 
 // allows reports whether a connection from addr is welcome.
@@ -155,14 +195,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	for l := range s.links {
-		l.wake()
-	}
+	s.each((*link).wake)
 	s.mu.Unlock()
 
 	ended := make(chan struct{})
 	go func() {
-		s.sessions.Wait()
+		s.running.Wait()
 		close(ended)
 	}()
 	select {
@@ -178,8 +216,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) cutOff() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for l := range s.links {
-		l.conn.Close()
+	s.each(func(l *link) { l.conn.Close() })
+}
+
+// each requires that mu is held.
+func (s *Server) each(do func(*link)) {
+	for _, c := range []crowd{s.sessions, s.away} {
+		for l := range c.links {
+			do(l)
+		}
 	}
 }
 
