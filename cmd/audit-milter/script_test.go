@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -52,24 +53,34 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: daemon CONFIG")
 	}
-	d := ts.Value(daemonKey{}).(*daemon)
 	bin, _, _ := strings.Cut(ts.Getenv("PATH"), string(filepath.ListSeparator))
-	d.cmd = exec.Command(filepath.Join(bin, "audit-milter"), "serve", "--config", args[0])
-	d.cmd.Dir = ts.Getenv("WORK")
-	d.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "TESTSCRIPT_COVER_DIR=" + ts.Getenv("TESTSCRIPT_COVER_DIR")}
+	cmd := exec.Command(filepath.Join(bin, "audit-milter"), "serve", "--config", args[0])
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "TESTSCRIPT_COVER_DIR=" + ts.Getenv("TESTSCRIPT_COVER_DIR")}
 	out, err := os.Create(ts.MkAbs("out"))
 	ts.Check(err)
 	defer out.Close()
-	d.cmd.Stdout = out
-	stderr, err := d.cmd.StderrPipe()
-	ts.Check(err)
-	ts.Check(d.cmd.Start())
-	ts.Defer(func() { d.cmd.Process.Kill() })
-	d.lines, d.copied = make(chan string, 1000), make(chan struct{})
-	go d.copyLog(stderr, ts.MkAbs("log"))
-	if !d.says("msg=serving") {
-		ts.Fatalf("the daemon ended before it served; see its log:\n%s", ts.ReadFile("log"))
+	cmd.Stdout = out
+	ts.Defer(func() { cmd.Process.Kill() })
+	ts.Check(ts.Value(daemonKey{}).(*daemon).start(cmd, ts.MkAbs("log")))
+}
+
+// start runs the command and waits until it serves. Its log goes to a file.
+func (d *daemon) start(cmd *exec.Cmd, log string) error {
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
 	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	d.cmd, d.lines, d.copied = cmd, make(chan string, 1000), make(chan struct{})
+	go d.copyLog(stderr, log)
+	if !d.says("msg=serving") {
+		text, _ := os.ReadFile(log)
+		return fmt.Errorf("the daemon ended before it served:\n%s", text)
+	}
+	return nil
 }
 
 // copyLog copies the log to a file and to whoever waits for a line of it.

@@ -71,17 +71,20 @@ func serve(path string, out io.Writer) error {
 		return err
 	}
 	server := &milter.Server{
-		Engine:     engine,
-		MaxDelayed: conf.Policy.MaxDelayed,
-		Log:        log.Logger,
-		Now:        now,
-		Node:       conf.Policy.Node,
+		Engine:      engine,
+		MaxSessions: conf.MaxSessions,
+		MaxDelayed:  conf.Policy.MaxDelayed,
+		Timeouts:    conf.Timeouts,
+		Log:         log.Logger,
+		Now:         now,
+		Node:        conf.Policy.Node,
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
+	tellFewDescriptors(conf, log.Logger)
 	err = supervise(server, conf.Listen, listeners, signals, log)
 	engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
@@ -140,6 +143,22 @@ func ownAddresses(log *slog.Logger) []netip.Addr {
 		}
 	}
 	return own
+}
+
+// spareDescriptors are those that are not sessions': the connections above
+// max_sessions, the listeners, the log and what the runtime needs.
+const spareDescriptors = 150
+
+// tellFewDescriptors says when the system allows fewer sessions than
+// max_sessions. What comes above waits until another ends.
+func tellFewDescriptors(conf *config.Config, log *slog.Logger) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	if need := uint64(conf.MaxSessions + spareDescriptors); uint64(limit.Cur) < need {
+		log.Warn("the system allows fewer file descriptors than max_sessions needs", "limit", limit.Cur, "max_sessions", conf.MaxSessions, "needs", need)
+	}
 }
 
 // listen opens all sockets, or none.

@@ -48,17 +48,23 @@ import (
 //	                                   64KiB to 64MiB; what does not fit is lost, and counted
 //	log_repeats  false                 true: every refusal is logged, also the eleventh of a rule and key in a minute
 //	on_error     accept                what the MTA is told when this daemon itself fails: accept, tempfail
+//	max_sessions 2000                  how many connections of MTAs are served at one time, 1 to 100000, each with a
+//	                                   file descriptor; those above are answered on_error at connect
 //	max_delayed  20                    how many answers may wait for a delay at one time, each holding one of
 //	                                   the MTA's processes; above it they go out at once; 0: none ever waits
+//	timeouts     {negotiate: 30s, frame: 30s, write: 30s, idle: 130m}
+//	                                   how long an MTA is waited for: decodeTimeouts
 //	lists        none                  names to lists that `when` can ask: decodeLists
 //	series       none                  names to series: decodeOneSeries
 //	rules        none                  in the order in which they are judged: rule
 type Config struct {
-	Path   string          // the file, as it was named
-	Listen []milter.Listen // at least one, all different
-	Log    logging.Options
-	Lists  map[string]*policy.List // what `when` can ask; the policy has them already
-	Policy *policy.Policy
+	Path        string          // the file, as it was named
+	Listen      []milter.Listen // at least one, all different
+	MaxSessions int
+	Timeouts    milter.Timeouts
+	Log         logging.Options
+	Lists       map[string]*policy.List // what `when` can ask; the policy has them already
+	Policy      *policy.Policy
 }
 
 // Load reads a configuration and the files of its lists, and gives the policy's
@@ -121,9 +127,16 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 	return &decoder{
 		document: newDocument(name, data),
 		read:     read,
-		config:   &Config{Path: name, Log: logging.Options{Buffer: mebibyte}, Policy: p, Lists: lists},
-		policy:   p,
-		lists:    lists,
+		config: &Config{
+			Path:        name,
+			MaxSessions: milter.DefaultMaxSessions,
+			Timeouts:    milter.DefaultTimeouts,
+			Log:         logging.Options{Buffer: mebibyte},
+			Policy:      p,
+			Lists:       lists,
+		},
+		policy: p,
+		lists:  lists,
 	}
 }
 
@@ -136,7 +149,9 @@ func (d *decoder) decode(n node) {
 		optional("log", decodeLog(&d.config.Log)),
 		optional("log_repeats", set(&d.policy.LogRepeats, node.boolean)),
 		optional("on_error", set(&d.policy.OnError, choice("answer", []string{"accept", "tempfail"}, parseOnError))),
+		optional("max_sessions", func(n node) { d.config.MaxSessions = int(n.integer(1, 100_000)) }),
 		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
+		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
 		optional("lists", d.decodeLists),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
@@ -147,7 +162,6 @@ func (d *decoder) decode(n node) {
 		unbuilt("history", "nothing is kept on disk"),
 		unbuilt("notify", "every verdict is a line of the log"),
 		unbuilt("cluster", "every node counts by itself"),
-		unbuilt("max_sessions", "the number of sessions is not bounded"),
 	)
 	if !n.has("listen") {
 		l, err := milter.ParseAddress(defaultListen)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -102,6 +103,25 @@ func network(n node) netip.Prefix {
 		n.fail(err)
 	}
 	return p
+}
+
+// decodeTimeouts decodes how long an MTA is waited for.
+//
+//	key        default  what, and what follows
+//	negotiate  30s      for its first packet
+//	frame      30s      for the rest of a packet that has begun
+//	write      30s      to take answers
+//	idle       130m     between two packets, which is as long as the SMTP client takes for its next command; less than
+//	                    the MTA allows its clients fails the milter for those that are slow. It may be twice as long
+func decodeTimeouts(t *milter.Timeouts) func(node) {
+	return func(n node) {
+		n.mapping("a mapping such as {negotiate: 30s, idle: 130m}",
+			optional("negotiate", set(&t.Negotiate, duration(time.Second, 10*time.Minute))),
+			optional("frame", set(&t.Frame, duration(time.Second, 10*time.Minute))),
+			optional("write", set(&t.Write, duration(time.Second, 10*time.Minute))),
+			optional("idle", set(&t.Idle, duration(time.Minute, 24*time.Hour))),
+		)
+	}
 }
 
 // levels and formats are what log may say.

@@ -24,11 +24,13 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Path:   "audit.yaml",
-		Listen: []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
-		Log:    logging.Options{Level: slog.LevelInfo, Buffer: 1 << 20},
-		Lists:  map[string]*policy.List{},
-		Policy: &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
+		Path:        "audit.yaml",
+		Listen:      []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
+		MaxSessions: 2000,
+		Timeouts:    milter.Timeouts{Negotiate: 30 * time.Second, Frame: 30 * time.Second, Write: 30 * time.Second, Idle: 130 * time.Minute},
+		Log:         logging.Options{Level: slog.LevelInfo, Buffer: 1 << 20},
+		Lists:       map[string]*policy.List{},
+		Policy:      &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
@@ -107,6 +109,8 @@ func TestEverything(t *testing.T) {
 			t.Errorf("the node is %q; the host is %q, %v", p.Node, host, err)
 		}
 		same(t, []any{p.Shadow, p.OnError, p.LogRepeats, p.MaxDelayed}, []any{true, policy.Tempfail, true, 0})
+		same(t, c.MaxSessions, 100_000)
+		same(t, c.Timeouts, milter.Timeouts{Negotiate: 5 * time.Second, Frame: 10 * time.Minute, Write: time.Second, Idle: 24 * time.Hour})
 	})
 	t.Run("series", func(t *testing.T) {
 		same(t, definitions(c), []series.Definition{
