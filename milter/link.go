@@ -8,8 +8,14 @@ import (
 	"time"
 )
 
-// drainWait is for what is on its way when the server drains.
-const drainWait = 100 * time.Millisecond
+// When the server drains, a link outside a message ends as soon as nothing came
+// in two waits in a row: what the MTA had sent before is read, at the latest by
+// the second one, however late the first was begun. A link on which the MTA goes
+// on and on ends when none of its messages is in progress after the limit.
+const (
+	drainWait  = 50 * time.Millisecond
+	drainLimit = time.Second
+)
 
 var (
 	errDrained  = errors.New("the server drains")
@@ -55,6 +61,9 @@ type link struct {
 	armed waiting // what the read deadline in force is for
 	heard bool    // something came since it was set
 	woken bool    // a deadline has passed since the server began to drain
+	quiet int     // waits in a row in which nothing came, since then
+
+	lastCall time.Time // when drainLimit ends
 }
 
 func newLink(conn net.Conn, closing *atomic.Bool, waits *Timeouts) *link {
@@ -97,10 +106,10 @@ func (l *link) Read(p []byte) (int, error) {
 
 func (l *link) waitsFor() waiting {
 	switch {
-	case l.in.begun():
-		return forFrameEnd
 	case l.closing.Load() && !l.busy:
 		return forLast
+	case l.in.begun():
+		return forFrameEnd
 	case !l.known:
 		return forFirst
 	}
@@ -116,7 +125,15 @@ func (l *link) limit(w waiting) time.Duration {
 	case forNext:
 		return l.waits.Idle
 	}
-	return drainWait
+	return l.lastWait()
+}
+
+func (l *link) lastWait() time.Duration {
+	now := time.Now()
+	if l.lastCall.IsZero() {
+		l.lastCall = now.Add(drainLimit)
+	}
+	return min(drainWait, l.lastCall.Sub(now))
 }
 
 // arm sets the read deadline, unless the one in force is for the same: idle
@@ -146,8 +163,22 @@ func (l *link) expired() error {
 		return nil
 	case was == forNext && l.heard:
 		return nil
+	case was == forLast && time.Now().Before(l.lastCall):
+		return l.silence()
 	}
 	return over[was]
+}
+
+// silence ends a draining link at the second one in a row.
+func (l *link) silence() error {
+	l.quiet++
+	if l.heard {
+		l.quiet = 0
+	}
+	if l.quiet < 2 {
+		return nil
+	}
+	return errDrained
 }
 
 // pause holds the answer in hand back for d. It ends early, without an error,

@@ -122,7 +122,7 @@ func TestTheSocketAsTheMTAsSpellIt(t *testing.T) {
 }
 
 // socketIn is a unix socket in a directory of the test.
-func socketIn(t *testing.T) milter.Listen {
+func socketIn(t testing.TB) milter.Listen {
 	return milter.Listen{Network: "unix", Address: filepath.Join(t.TempDir(), "m.sock")}
 }
 
