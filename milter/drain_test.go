@@ -19,12 +19,12 @@ func TestDrain(t *testing.T) {
 		closed bool
 	}{
 		{"a session that has not negotiated", nil, "", true},
-		{"a session between messages", []string{"O 6 0x1ff 0x1fffff", client, `H "c·"`}, "", true},
-		{"a session behind a message", []string{"O 6 0x1ff 0x1fffff", client, `M "<a@b>·"`, `E`}, "", true},
-		{"a session whose message was refused", []string{"O 6 0x1ff 0x1fffff", client, `M "<bad@mail>·"`}, "", true},
-		{"a session in the middle of a frame", []string{"O 6 0x1ff 0x1fffff", client}, "\x00\x00\x00\x09M<a", true},
-		{"a session in a message", []string{"O 6 0x1ff 0x1fffff", client, `M "<a@b>·"`}, "", false},
-		{"a session in the middle of a frame of a message", []string{"O 6 0x1ff 0x1fffff", client, `M "<a@b>·"`}, "\x00\x00\x00\x09R<u", false},
+		{"a session between messages", []string{negotiated, client, `H "c·"`}, "", true},
+		{"a session behind a message", []string{negotiated, client, `M "<a@b>·"`, `E`}, "", true},
+		{"a session whose message was refused", []string{negotiated, client, `M "<bad@mail>·"`}, "", true},
+		{"a session in the middle of a frame", []string{negotiated, client}, "\x00\x00\x00\x09M<a", true},
+		{"a session in a message", []string{negotiated, client, `M "<a@b>·"`}, "", false},
+		{"a session in the middle of a frame of a message", []string{negotiated, client, `M "<a@b>·"`}, "\x00\x00\x00\x09R<u", false},
 	} {
 		inPlace(t, everything, func(p *place) {
 			m := p.dial()

@@ -28,11 +28,12 @@ type place struct {
 	seen   *observer
 }
 
-// inPlace runs a test in a bubble of its own.
-func inPlace(t *testing.T, yaml string, test func(p *place)) {
+// inPlace runs a test in a bubble of its own, with the server as it is made or
+// adjusted.
+func inPlace(t *testing.T, yaml string, test func(p *place), adjust ...func(*milter.Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := open(t, yaml)
+		p := open(t, yaml, adjust...)
 		defer p.close()
 		test(p)
 	})
@@ -59,10 +60,13 @@ func serverFor(t testing.TB, pol *policy.Policy, seen *observer) *milter.Server 
 	return &milter.Server{Engine: engine, MaxDelayed: pol.MaxDelayed, Node: "mx1", Log: log}
 }
 
-func open(t *testing.T, yaml string) *place {
+func open(t *testing.T, yaml string, adjust ...func(*milter.Server)) *place {
 	t.Helper()
 	p := &place{t: t, seen: newObserver(), pipes: newPipes()}
 	p.server = serverFor(t, parse(t, yaml), p.seen)
+	for _, f := range adjust {
+		f(p.server)
+	}
 	go p.server.Serve(p.pipes, nil)
 	synctest.Wait()
 	return p
@@ -80,6 +84,12 @@ func (p *place) close() {
 func (p *place) counts() string {
 	synctest.Wait()
 	return p.seen.counts()
+}
+
+// countsOf are the counts of one key in all series.
+func (p *place) countsOf(key string) string {
+	synctest.Wait()
+	return p.seen.countsOf(key)
 }
 
 // pipes is a listener whose connections are net.Pipes.
@@ -273,6 +283,20 @@ func (o *observer) counts() string {
 	for name, n := range o.sums {
 		if !strings.Contains(name, "/") && n != 0 {
 			told = append(told, fmt.Sprintf("%s %d", name, n))
+		}
+	}
+	slices.Sort(told)
+	return strings.Join(told, ", ")
+}
+
+// countsOf are the counts of one key in all series.
+func (o *observer) countsOf(key string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var told []string
+	for name, n := range o.sums {
+		if series, of, _ := strings.Cut(name, "/"); of == key {
+			told = append(told, fmt.Sprintf("%s %d", series, n))
 		}
 	}
 	slices.Sort(told)

@@ -153,12 +153,3 @@ rules:
 		}
 	})
 }
-
-func TestTooOldAnMTAIsTurnedAway(t *testing.T) {
-	inPlace(t, everything, func(p *place) {
-		m := p.dial()
-		if m.hears(``, `O 1 0x3f 0x7f`); !m.closed() {
-			t.Error("version 1 was taken")
-		}
-	})
-}

@@ -3,19 +3,15 @@ package milter_test
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/audit-milter/audit-milter/milter"
 )
 
 // crowded is a place in which so many sessions are open, and no more may be.
 func crowded(t *testing.T, yaml string, sessions int, test func(p *place, open []*mta)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		p := &place{t: t, seen: newObserver(), pipes: newPipes()}
-		p.server = serverFor(t, parse(t, yaml), p.seen)
-		p.server.MaxSessions = sessions
-		go p.server.Serve(p.pipes, nil)
-		defer p.close()
+	inPlace(t, yaml, func(p *place) {
 		var open []*mta
 		for range sessions {
 			m := p.mta()
@@ -23,7 +19,7 @@ func crowded(t *testing.T, yaml string, sessions int, test func(p *place, open [
 			open = append(open, m)
 		}
 		test(p, open)
-	})
+	}, func(s *milter.Server) { s.MaxSessions = sessions })
 }
 
 func TestAConnectionAboveMaxSessions(t *testing.T) {

@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -73,47 +72,6 @@ func TestRefusedRecipientsAreKnown(t *testing.T) {
 		status, text, refused := refusal(row.mailer, row.host, row.addr)
 		if got := fmt.Sprintf("%s|%s|%v", status, text, refused); got != row.want {
 			t.Errorf("%s: got %s, want %s", row.name, got, row.want)
-		}
-	}
-}
-
-func TestMalformedCommands(t *testing.T) {
-	connect := func(data string) error { _, err := parseConnect([]byte(data)); return err }
-	helo := func(data string) error { _, err := parseHelo([]byte(data)); return err }
-	mail := func(data string) error { _, _, err := parseMail([]byte(data)); return err }
-	rcpt := func(data string) error { _, err := parseRcpt([]byte(data)); return err }
-	header := func(data string) error { _, _, err := parseHeader([]byte(data)); return err }
-	macro := func(data string) error { return new(macroTable).set([]byte(data), 0) }
-	offer := func(data string) error { _, err := parseOffer([]byte(data)); return err }
-	for _, row := range []struct {
-		name  string
-		parse func(string) error
-		data  string
-	}{
-		{"CONNECT of nothing", connect, ""},
-		{"CONNECT without NUL", connect, "localhost"},
-		{"CONNECT without a family", connect, "localhost\x00"},
-		{"CONNECT with a byte of a port", connect, "localhost\x004\x10"},
-		{"CONNECT whose address has no end", connect, "localhost\x006\x10\x92::1"},
-		{"CONNECT whose path has no end", connect, "localhost\x00L\x00\x00/run"},
-		{"HELO without NUL", helo, "c"},
-		{"HELO of nothing", helo, ""},
-		{"MAIL of nothing", mail, ""},
-		{"MAIL without NUL", mail, "<a@b>"},
-		{"MAIL whose parameter has no end", mail, "<a@b>\x00SIZE=1"},
-		{"RCPT of nothing", rcpt, ""},
-		{"RCPT without NUL", rcpt, "<a@b>"},
-		{"a header of nothing", header, ""},
-		{"a header without a value", header, "Subject\x00"},
-		{"a header whose value has no end", header, "Subject\x00x"},
-		{"macros of no command", macro, ""},
-		{"macros without NUL", macro, "Mi"},
-		{"a macro whose value has no end", macro, "Mi\x00ABC"},
-		{"a negotiation of 11 bytes", offer, "\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"},
-		{"a negotiation of version 1", offer, "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"},
-	} {
-		if err := row.parse(row.data); !errors.As(err, new(malformed)) {
-			t.Errorf("%s: got %v", row.name, err)
 		}
 	}
 }
