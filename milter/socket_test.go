@@ -2,6 +2,7 @@ package milter_test
 
 import (
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,4 +69,24 @@ func (p *peer) say(frame string) (code byte, err error) {
 func (p *peer) hear() (code byte, err error) {
 	f, err := wiretrace.ReadFrame(p.conn)
 	return f.Code, err
+}
+
+// eventually waits for what another goroutine brings about.
+func eventually(t testing.TB, holds func() bool) {
+	t.Helper()
+	for begin := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("it does not come about")
+		}
+	}
+}
+
+// needDescriptors skips a test that this process may not have enough file
+// descriptors for. Go has raised its soft limit to the hard one.
+func needDescriptors(t testing.TB, n uint64) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < n {
+		t.Skipf("this needs %d file descriptors; the hard limit is %d, %v (ulimit -Hn)", n, limit.Cur, err)
+	}
 }
