@@ -8,13 +8,18 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/wiretrace"
 	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
-// onSocket is a server on a real socket, for what a pipe cannot show. Its clock
-// is the system's.
+// onSocket is a server on a real socket, for what a pipe cannot show. It has no
+// log, and its clock is the system's.
 func onSocket(t testing.TB, yaml string, adjust ...func(*milter.Server)) (server *milter.Server, path string) {
 	t.Helper()
-	server = serverFor(t, parse(t, yaml), newObserver())
+	engine, err := policy.NewEngine(parse(t, yaml), policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = &milter.Server{Engine: engine}
 	for _, f := range adjust {
 		f(server)
 	}
@@ -43,24 +48,28 @@ type peer struct {
 // connect ends the connection with the test.
 func connect(t testing.TB, path string) *peer {
 	t.Helper()
+	p := dial(t, path)
+	t.Cleanup(func() { p.conn.Close() })
+	return p
+}
+
+func dial(t testing.TB, path string) *peer {
+	t.Helper()
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs says where
-	t.Cleanup(func() { conn.Close() })
 	return &peer{t, conn}
 }
 
 // tell sends a frame that has no answer.
-func (p *peer) tell(frame string) error {
-	_, err := p.conn.Write(fromMTA(p.t, frame))
-	return err
-}
+func (p *peer) tell(frame string) { p.conn.Write(fromMTA(p.t, frame)) }
 
 // say sends a frame and returns the answer's code.
-func (p *peer) say(frame string) (code byte, err error) {
-	if err := p.tell(frame); err != nil {
+func (p *peer) say(frame string) (code byte, err error) { return p.send(fromMTA(p.t, frame)) }
+
+func (p *peer) send(frame []byte) (code byte, err error) {
+	if _, err := p.conn.Write(frame); err != nil {
 		return 0, err
 	}
 	return p.hear()
