@@ -83,22 +83,41 @@ func (t *tape) SetDeadline(time.Time) error      { return nil }
 func (t *tape) SetReadDeadline(time.Time) error  { return nil }
 func (t *tape) SetWriteDeadline(time.Time) error { return nil }
 
+// play lets a server hear a stream in pieces, to the end of the connection, and
+// returns what it answers.
+func (p *pipes) play(stream []byte, piece int) (answers *bytes.Buffer) {
+	conn := &tape{in: bytes.NewReader(stream), piece: piece, closed: make(chan struct{})}
+	p.conns <- conn
+	<-conn.closed
+	return &conn.out
+}
+
+// fullServer is one with no place for another session.
+func fullServer(f *testing.F, seen *observer) *pipes {
+	server, pipes := serverFor(f, parse(f, greedy), seen), newPipes()
+	server.MaxSessions = 1
+	go server.Serve(pipes, nil)
+	_, only := net.Pipe()
+	pipes.conns <- only
+	f.Cleanup(func() { server.Shutdown(f.Context()) })
+	return pipes
+}
+
 // FuzzSession plays any bytes against a policy that uses everything: as a
-// session, as a session's frames behind a negotiation, and as frames that are
-// well-formed but in any order. Whatever comes, the session ends, nothing
-// panics, every answer is well-formed and belongs to a frame that waits for
-// one, and, of what was well-formed, the outcomes are those of the ledger.
+// session, as a session's frames behind a negotiation, as frames that are
+// well-formed but in any order, and above max_sessions. Whatever comes, the
+// session ends, nothing panics, every answer is well-formed and belongs to a
+// frame that waits for one, and, of what was well-formed, the outcomes are those
+// of the ledger.
 func FuzzSession(f *testing.F) {
 	seen, pipes := newObserver(), newPipes()
 	server := serverFor(f, parse(f, greedy), seen)
 	go server.Serve(pipes, nil)
 	f.Cleanup(func() { server.Shutdown(f.Context()) })
+	full := fullServer(f, seen)
 	play := func(t *testing.T, stream []byte, piece int) (told ledger) {
-		conn := &tape{in: bytes.NewReader(stream), piece: piece, closed: make(chan struct{})}
 		seen.forget()
-		pipes.conns <- conn
-		<-conn.closed
-		if err := told.read(framesIn(stream), &conn.out); err != nil {
+		if err := told.read(framesIn(stream), pipes.play(stream, piece)); err != nil {
 			t.Errorf("in pieces of %d, %q: %v", piece, stream, err)
 		}
 		if seen.said("a session failed")+seen.said("not counted") > 0 {
@@ -125,7 +144,24 @@ func FuzzSession(f *testing.F) {
 				t.Errorf("%q: %s %d, want %d", inFrames(input[1:], wellFormed), outcome, got, want)
 			}
 		}
+		seen.forget()
+		for _, stream := range [][]byte{input[1:], inFrames(input[1:], wellFormed)} {
+			if told := codesIn(full.play(stream, piece)); !strings.HasPrefix("Oa", told) || len(seen.sums) > 0 || seen.said("a session failed") > 0 {
+				t.Errorf("%q above max_sessions: answered %s, counted %v, logged %q", stream, told, seen.sums, *seen.messages)
+			}
+		}
 	})
+}
+
+// codesIn are the codes of the answers.
+func codesIn(answers *bytes.Buffer) (codes string) {
+	for {
+		f, err := wiretrace.ReadFrame(answers)
+		if err != nil {
+			return codes
+		}
+		codes += string(f.Code)
+	}
 }
 
 // framesIn are the frames of a stream, as far as it has any.

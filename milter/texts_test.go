@@ -195,11 +195,9 @@ func FuzzTexts(f *testing.F) {
 		for _, frame := range script.frames {
 			in.Write(frame.Bytes())
 		}
-		conn := &tape{in: bytes.NewReader(in.Bytes()), piece: 4096, closed: make(chan struct{})}
-		pipes.conns <- conn
-		<-conn.closed
-		if err := script.check(conn.out.Bytes()); err != nil {
-			t.Errorf("%v\nin %q", err, conn.out.Bytes())
+		answers := pipes.play(in.Bytes(), 4096).Bytes()
+		if err := script.check(answers); err != nil {
+			t.Errorf("%v\nin %q", err, answers)
 		}
 		for _, err := range slices.Concat(text.found, structured.found) {
 			t.Errorf("log: %v", err)
