@@ -155,10 +155,9 @@ func (l *logLines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// wrongAsText: a line goes to terminals as well. Those ignore DEL, the one
-// control character that slog lets through.
+// wrongAsText: a line goes to terminals as well.
 func wrongAsText(line string) error {
-	if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != '\x7f' }); i >= 0 || !utf8.ValidString(line) {
+	if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 || !utf8.ValidString(line) {
 		return fmt.Errorf("byte %d is not printable", i)
 	}
 	return nil

@@ -199,9 +199,10 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 	return v, err
 }
 
-// Failure is the verdict of a daemon that cannot judge: what on_error says.
+// Failure is the verdict of a daemon that cannot judge: what on_error says; in
+// global shadow, nothing.
 func (e *Engine) Failure() (v Verdict) {
-	if e.policy.OnError == Tempfail {
+	if e.policy.OnError == Tempfail && !e.policy.Shadow {
 		v.Action = Tempfail
 		v.Reply = Reply{451, "4.3.0", v.sentence()}
 	}

@@ -425,6 +425,17 @@ rules:
 	}
 }
 
+// A trial refuses nothing, also when the daemon fails.
+func TestFailureInGlobalShadow(t *testing.T) {
+	for _, shadow := range []bool{false, true} {
+		mode := map[bool]string{false: "enforce", true: "shadow"}[shadow]
+		w := newWorld(t, "on_error: tempfail\nmode: "+mode+"\n")
+		if v := w.engine.Failure(); v.Refuses() == shadow {
+			t.Errorf("mode %s: a failure is answered %v", mode, v.Action)
+		}
+	}
+}
+
 func TestFailureAnswersOnError(t *testing.T) {
 	const policyText = `
 on_error: %s
