@@ -150,16 +150,17 @@ func movesClock(how string) (func(*play) error, error) {
 	return func(p *play) error { return p.clock.move(how) }, nil
 }
 
-// changesMilter: milter drain, stop, kill or start.
+// changesMilter: milter idle, drain, stop, kill or start.
 func changesMilter(how string) (func(*play) error, error) {
 	do, ok := map[string]func(*daemon) error{
+		"idle":  (*daemon).idle,
 		"drain": (*daemon).drain,
 		"stop":  (*daemon).stop,
 		"kill":  (*daemon).kill,
 		"start": (*daemon).start,
 	}[how]
 	if !ok {
-		return nil, fmt.Errorf("%q; write milter drain, stop, kill or start", how)
+		return nil, fmt.Errorf("%q; write milter idle, drain, stop, kill or start", how)
 	}
 	return func(p *play) error { return do(p.milter) }, nil
 }
