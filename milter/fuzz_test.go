@@ -96,6 +96,7 @@ func (p *pipes) play(stream []byte, piece int) (answers *bytes.Buffer) {
 func fullServer(f *testing.F, seen *observer) *pipes {
 	server, pipes := serverFor(f, parse(f, greedy), seen), newPipes()
 	server.MaxSessions = 1
+	server.Timeouts.Negotiate = 24 * time.Hour // the one that says nothing stays
 	go server.Serve(pipes, nil)
 	_, only := net.Pipe()
 	pipes.conns <- only
