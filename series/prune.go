@@ -44,7 +44,7 @@ func (j *janitor) sweep(trees []*lockedTree, oldest int64) {
 	if oldest > j.oldest {
 		j.oldest, j.turn = oldest, 0
 	}
-	if j.turn < len(trees) && trees[j.turn].trySweep(oldest) {
+	if j.turn < len(trees) && trees[j.turn].trySweep(j.oldest) {
 		j.turn++
 	}
 	if j.turn == len(trees) {
