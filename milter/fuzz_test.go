@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -259,13 +258,9 @@ func seeds(f *testing.F) (streams [][]byte) {
 		f.Fatal(err)
 	}
 	for _, name := range files {
-		text, err := os.ReadFile(name)
+		trace, err := wiretrace.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
-		}
-		trace, err := wiretrace.Parse(text)
-		if err != nil {
-			f.Fatalf("%s: %v", name, err)
 		}
 		stream := []byte{255}
 		for _, frame := range trace.Frames {

@@ -2,7 +2,6 @@ package milter_test
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,11 +21,7 @@ func TestReplay(t *testing.T) {
 		folder, name := filepath.Split(file)
 		folder = filepath.Base(folder)
 		t.Run(folder+"/"+strings.TrimSuffix(name, ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			trace, err := wiretrace.Parse(text)
+			trace, err := wiretrace.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,10 +32,8 @@ func TestReplay(t *testing.T) {
 
 func replay(p *place, trace *wiretrace.Trace) {
 	m := p.dial()
-	for frames := trace.Frames; len(frames) > 0; {
-		sent := until(&frames, true)
-		answers := until(&frames, false)
-		m.hears(strings.Join(answers, ", "), sent...)
+	for _, turn := range trace.Turns() {
+		m.hears(strings.Join(texts(turn.Answers), ", "), texts(turn.Sent)...)
 	}
 	m.hangUp()
 	if len(trace.Counts) == 0 {
@@ -56,11 +49,10 @@ func replay(p *place, trace *wiretrace.Trace) {
 	}
 }
 
-// until takes the frames of one side from the beginning.
-func until(frames *[]wiretrace.Frame, fromMTA bool) (lines []string) {
-	for len(*frames) > 0 && (*frames)[0].FromMTA == fromMTA {
-		lines = append(lines, (*frames)[0].String()[2:])
-		*frames = (*frames)[1:]
+// texts are the frames as the harness spells them, without > or <.
+func texts(frames []wiretrace.Frame) (told []string) {
+	for _, f := range frames {
+		told = append(told, f.String()[2:])
 	}
-	return lines
+	return told
 }

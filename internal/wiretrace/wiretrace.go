@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -72,7 +73,20 @@ func ReadFrame(r io.Reader) (Frame, error) {
 	return Frame{Code: head[4], Data: data}, err
 }
 
-// Parse reads a file. Its error begins with the line's number.
+// ReadFile reads the file at path.
+func ReadFile(path string) (*Trace, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
+}
+
+// Parse reads a file's text. Its error begins with the line's number.
 func Parse(text []byte) (*Trace, error) {
 	t := new(Trace)
 	n := 0
@@ -150,6 +164,30 @@ func parseCount(s string) (Count, error) {
 		return Count{}, fmt.Errorf("%q is not a series and its count", s)
 	}
 	return Count{series, n}, nil
+}
+
+// Turn is what the MTA sends without waiting, and what it is answered.
+type Turn struct{ Sent, Answers []Frame }
+
+// Turns are the trace's frames turn by turn. After the last answer there is a
+// turn without any, if the MTA said more.
+func (t *Trace) Turns() (turns []Turn) {
+	for rest := t.Frames; len(rest) > 0; {
+		var turn Turn
+		turn.Sent, rest = cutSide(rest, true)
+		turn.Answers, rest = cutSide(rest, false)
+		turns = append(turns, turn)
+	}
+	return turns
+}
+
+// cutSide takes the frames of one side from the beginning.
+func cutSide(frames []Frame, fromMTA bool) (side, rest []Frame) {
+	n := 0
+	for n < len(frames) && frames[n].FromMTA == fromMTA {
+		n++
+	}
+	return frames[:n], frames[n:]
 }
 
 // String is the frame's line, as Parse reads it.

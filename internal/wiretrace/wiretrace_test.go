@@ -48,6 +48,28 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestTurns(t *testing.T) {
+	trace, err := Parse([]byte("> O 6 0x1ff 0x1fffff\n< O 6 0 0x7f\n> D \"M\"\n> M \"<>·\"\n< q \"x·\"\n< c\n> A\n> Q\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, turn := range trace.Turns() {
+		codes := ""
+		for _, f := range turn.Sent {
+			codes += string(rune(f.Code))
+		}
+		codes += ">"
+		for _, f := range turn.Answers {
+			codes += string(rune(f.Code))
+		}
+		told = append(told, codes)
+	}
+	if got, want := strings.Join(told, " "), "O>O DM>qc AQ>"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestParseSaysWhichLineIsWrong(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"> A\n* x\n", `line 2: "* x" begins with none of >, <, = and #`},
