@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -199,15 +197,10 @@ func (d *dialogue) parseStep(lines []line) error {
 	return err
 }
 
-// example takes the policy from a file of the project, and the files beside it.
+// example takes the policy from a file of the project.
 func (d *dialogue) example(path string) error {
-	beside := os.DirFS(filepath.Join("../..", filepath.Dir(path)))
-	files, err := fs.Glob(beside, "*")
-	for _, name := range files {
-		text, readErr := fs.ReadFile(beside, name)
-		d.files[name], err = string(text), errors.Join(err, readErr)
-	}
-	d.files["policy.yaml"] = d.files[filepath.Base(path)]
+	text, err := os.ReadFile(filepath.Join("../..", path))
+	d.files["policy.yaml"] = string(text)
 	return err
 }
 
