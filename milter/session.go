@@ -2,6 +2,7 @@ package milter
 
 import (
 	"errors"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -56,11 +57,21 @@ func (s *session) end() {
 // session alone.
 func (s *session) run() {
 	defer s.rescue()
+	growStack()
 	err := s.serve()
 	s.now = s.server.Now()
 	s.end()
 	s.link.flush() // what came together with the end is answered too
 	s.part(err)
+}
+
+// growStack lets the goroutine's stack grow to what a session needs, at once
+// and while there is next to nothing on it: each growth copies what is there.
+//
+//go:noinline
+func growStack() {
+	var room [5 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // rescue ends a session whose own code failed: with on_error's answer if one
