@@ -170,6 +170,7 @@ func (s *Server) begin(c *crowd, l *link, run func()) {
 
 func (s *Server) forget(c *crowd, l *link) {
 	l.conn.Close()
+	l.in.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(c.links, l)
