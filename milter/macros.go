@@ -3,6 +3,7 @@ package milter
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,15 @@ func macros(list ...macro) (set macroSet) {
 }
 
 func (set macroSet) has(m macro) bool { return set&(1<<m) != 0 }
+
+// all yields the members in the order of their declaration.
+func (set macroSet) all(yield func(macro) bool) {
+	for rest := set; rest != 0; rest &= rest - 1 {
+		if !yield(macro(bits.TrailingZeros16(uint16(rest)))) {
+			return
+		}
+	}
+}
 
 // macroSource is where an attribute comes from: the first of the macros that
 // has a value, asked for and read at the given stages.
@@ -137,10 +147,8 @@ func newMacroDemand(uses *policy.Uses) macroDemand {
 // MTA's own.
 func appendList(b []byte, s wire.Stage, set macroSet) []byte {
 	var names []string
-	for m, name := range macroNames {
-		if set.has(macro(m)) {
-			names = append(names, name)
-		}
+	for m := range set.all {
+		names = append(names, macroNames[m])
 	}
 	if names == nil {
 		return b
@@ -158,7 +166,8 @@ const maxMacro = 2048
 // frame may lack its command (Sendmail sends one for a recipient that it does
 // not report); the next one for that stage replaces it.
 type macroTable struct {
-	slots [len(macroStages)][numMacros]string
+	said  [len(macroStages)]macroSet          // what holds of the slots
+	slots [len(macroStages)][numMacros]string // the rest of them are earlier values, see keep
 }
 
 // macroSlot is the stage whose macros come with a command.
@@ -192,17 +201,17 @@ func (t *macroTable) set(data []byte, wanted macroSet) error {
 	if !ok {
 		return nil
 	}
-	var slot [numMacros]string
+	t.said[stage] = 0
 	for rest := data[1:]; len(rest) > 0; {
 		name, value, err := cutPair(&rest)
 		if err != nil {
 			return err
 		}
-		if m, ok := macroNamed(name); ok && wanted.has(m) {
-			slot[m] = t.keep(m, value)
+		if m, ok := wanted.named(name); ok && len(value) > 0 {
+			t.slots[stage][m] = t.keep(m, value)
+			t.said[stage] |= macros(m)
 		}
 	}
-	t.slots[stage] = slot
 	return nil
 }
 
@@ -225,16 +234,17 @@ func cutPair(b *[]byte) (name, value []byte, err error) {
 	return name, value, nil
 }
 
-func macroNamed(name []byte) (macro, bool) {
-	for m, known := range macroNames {
-		if string(name) == known {
-			return macro(m), true
+// named finds the set's macro of that name.
+func (set macroSet) named(name []byte) (macro, bool) {
+	for m := range set.all {
+		if string(name) == macroNames[m] {
+			return m, true
 		}
 	}
 	return 0, false
 }
 
-// keep makes a string of value, or finds the one that a slot already has: the
+// keep makes a string of value, or finds the one that a slot has or had: the
 // queue id comes again with every frame.
 func (t *macroTable) keep(m macro, value []byte) string {
 	value = value[:min(len(value), maxMacro)]
@@ -247,18 +257,18 @@ func (t *macroTable) keep(m macro, value []byte) string {
 }
 
 // enter begins a stage: what later stages had said is over.
-func (t *macroTable) enter(s policy.Stage) { clear(t.slots[s+1:]) }
+func (t *macroTable) enter(s policy.Stage) { clear(t.said[s+1:]) }
 
 // leave ends a stage: its macros are in the event, and none of its next
 // command's, which may come without any.
-func (t *macroTable) leave(s policy.Stage) { clear(t.slots[s : s+1]) }
+func (t *macroTable) leave(s policy.Stage) { t.said[s] = 0 }
 
 // get is the first of the macros that has a value, as the latest stage says.
 func (t *macroTable) get(macros ...macro) string {
 	for _, m := range macros {
-		for s := len(t.slots) - 1; s >= 0; s-- {
-			if v := t.slots[s][m]; v != "" {
-				return v
+		for s := len(t.said) - 1; s >= 0; s-- {
+			if t.said[s].has(m) {
+				return t.slots[s][m]
 			}
 		}
 	}
