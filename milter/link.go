@@ -82,7 +82,7 @@ func (l *link) next() (frame, error) {
 
 // Read is for the frameReader.
 func (l *link) Read(p []byte) (int, error) {
-	if len(l.out) == 0 {
+	if l.known && len(l.out) == 0 {
 		l.ack.now() // no answer will carry it
 	}
 	if err := l.flush(); err != nil {

@@ -17,7 +17,7 @@ type session struct {
 	server *Server
 	door   *door
 	link   *link
-	now    time.Time // when the frame in hand was read
+	now    time.Time // when the frame in hand, or the one before its macros, was read
 
 	engine *policy.Engine
 	wants  *demand
@@ -110,7 +110,9 @@ func (s *session) serve() error {
 		if err != nil {
 			return err
 		}
-		s.now = s.server.Now()
+		if f.code != wire.CodeMacro { // nothing happens at these
+			s.now = s.server.Now()
+		}
 		s.due, s.mark = s.agreed.awaits(f.code), len(s.link.out)
 		if f.code == wire.CodeQuit {
 			return nil
