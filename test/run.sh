@@ -50,6 +50,9 @@ packages=$(go list ./... | grep -v /test/integration)
 step "go test -race"
 go test -race $packages
 
+step "the benchmarks of sessions, for a moment"
+go test -run '^$' -bench . -benchtime 1x ./test/bench -rounds 1 -messages 10
+
 # targets prints each fuzz target after its package.
 targets() {
 	go test -list '^Fuzz' $packages | awk '
@@ -89,7 +92,7 @@ step "the bed of the integration tests"
 test/mta/setup >test/mta/setup.log 2>&1 || { cat test/mta/setup.log; exit 1; }
 tail -n 1 test/mta/setup.log
 
-step "integration tests"
-CI=true go test -race -count=1 -timeout 10m ./test/integration
+step "integration tests, and their benchmark for a moment"
+CI=true go test -race -count=1 -timeout 10m -bench 'Postfix/unix/example-mx/8$' -benchtime 1x ./test/integration -rounds 1 -messages 10
 
 step "all is well"

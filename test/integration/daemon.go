@@ -34,9 +34,10 @@ func buildDaemon(dir string) (path string, err error) {
 // daemon is a running audit-milter, in a mail server's system and under the
 // account of nobody, who is a member of the group of the sockets.
 type daemon struct {
-	mta    *mta
-	config string // its file, as the program sees it
-	log    *feed[entry]
+	mta     *mta
+	program string // in the server's system
+	config  string // its file, as the program sees it
+	log     *feed[entry]
 
 	printed bytes.Buffer // to read when it has stopped
 
@@ -73,7 +74,7 @@ func newDaemon(m *mta, name string, files map[string]string, config string, list
 			return nil, err
 		}
 	}
-	d := &daemon{mta: m, config: filepath.Join(dir, config), log: newFeed[entry]()}
+	d := &daemon{mta: m, program: "/usr/local/bin/audit-milter", config: filepath.Join(dir, config), log: newFeed[entry]()}
 	return d, d.set(map[string]any{
 		"listen": listen,
 		"log":    map[string]string{"level": "debug", "format": "json"},
@@ -102,7 +103,7 @@ func (d *daemon) set(values map[string]any) error {
 
 // start runs the program and returns when it serves.
 func (d *daemon) start() error {
-	d.cmd = exec.Command("/usr/local/bin/audit-milter", "serve", "--config", d.config)
+	d.cmd = exec.Command(d.program, "serve", "--config", d.config)
 	d.mta.inside(d.cmd)
 	d.cmd.Env = append(d.cmd.Env, envClock+"="+clockFile,
 		"GORACE=atexit_sleep_ms=0") // the race detector's own wait of a second at the end

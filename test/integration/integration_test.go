@@ -39,7 +39,7 @@ func fail(err error) {
 }
 
 // needBed skips the test where there is no bed, but never on CI.
-func needBed(t *testing.T) *bed {
+func needBed(t testing.TB) *bed {
 	t.Helper()
 	switch {
 	case theBed != nil:
