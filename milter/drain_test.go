@@ -170,3 +170,19 @@ func TestADrainUnderLoadLosesNoAnswer(t *testing.T) {
 	}
 	clients.Wait()
 }
+
+// The race detector sees what this is about.
+func TestShutdownMayComeAsServiceBegins(t *testing.T) {
+	pol := parse(t, everything)
+	for range 20 {
+		server := serverFor(t, pol, newObserver())
+		served := make(chan error)
+		go func() { served <- server.Serve(newPipes(), nil) }()
+		if err := server.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	}
+}

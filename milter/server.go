@@ -191,6 +191,7 @@ func (d *door) allows(addr net.Addr) bool {
 // the others close. It returns when all have ended; those that have not when
 // ctx ends are cut off, and its error is returned.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.prepared.Do(s.prepare) // Serve may not have come to it
 	s.mu.Lock()
 	s.closing.Store(true)
 	for _, l := range s.listeners {
