@@ -1,7 +1,5 @@
 package series
 
-import "math/bits"
-
 // Everything that a series holds in number lies in arenas: in chunks that never
 // move, addressed by 32-bit indexes, and used again when freed. Growing costs
 // one chunk and never a copy, so no add waits for it, and the garbage collector
@@ -50,48 +48,38 @@ func (a *arena[T]) reset(i uint32) *T {
 	return v
 }
 
-// slab is an arena of slices that are all as long, which is known only when the
-// program runs.
-type slab[E any] struct {
+// slab is an arena of rows of counts that are all as long, which is known only
+// when the program runs.
+type slab struct {
 	indexes
-	len    int  // of each slice
-	per    int  // how many of them a chunk holds
-	bits   uint // so many bits of an index tell them apart
-	chunks [][]E
+	len    int  // of each, in counts
+	bits   uint // a chunk holds 1<<bits of them
+	chunks [][]int64
 }
 
-// newSlab makes a slab whose chunks have so many elements, if a slice has not
-// more.
-func newSlab[E any](length, chunk int) slab[E] {
-	per := max(1, chunk/length)
-	return slab[E]{len: length, per: per, bits: uint(bits.Len(uint(per - 1)))}
+// slabChunk is the size of a chunk, in counts, if a slice has not more.
+const slabChunk = 16 << 10 / 8
+
+func newSlab(length int) slab {
+	s := slab{len: length}
+	for length<<(s.bits+1) <= slabChunk {
+		s.bits++
+	}
+	return s
 }
 
-func (s *slab[E]) at(i uint32) []E {
+func (s *slab) at(i uint32) []int64 {
 	start := int(i&(1<<s.bits-1)) * s.len
 	return s.chunks[i>>s.bits][start : start+s.len]
 }
 
-// take hands out an index, of which a chunk has fewer than its bits could tell.
-func (s *slab[E]) take() uint32 {
-	i := s.indexes.take()
-	if int(i&(1<<s.bits-1)) >= s.per {
-		i = (i>>s.bits + 1) << s.bits
-		s.used = i
-	}
-	return i
-}
-
 // reset makes a slice zero; an index that was just handed out may need a new
 // chunk.
-func (s *slab[E]) reset(i uint32) []E {
+func (s *slab) reset(i uint32) []int64 {
 	for int(i>>s.bits) >= len(s.chunks) {
-		s.chunks = append(s.chunks, make([]E, s.len*s.per))
+		s.chunks = append(s.chunks, make([]int64, s.len<<s.bits))
 	}
 	at := s.at(i)
 	clear(at)
 	return at
 }
-
-// newCounts is a slab of counts.
-func newCounts(length int) slab[int64] { return newSlab[int64](length, 16<<10/8) }

@@ -41,18 +41,18 @@
 //
 // # Memory
 //
-// A key takes 8 bytes for each window and a little more, since there is some room
-// for the next ones, and besides them about 15 bytes for an IPv4 address, its
-// share in the blocks above included, 40 for an IPv6 address or a text, and the
-// text itself: BenchmarkMemory has the figures. Keys chosen to share as little as
+// A key takes 8 bytes for each window and some room for the next ones, and
+// besides them about 15 bytes for an IPv4 address, its share in the blocks above
+// included, 40 for an IPv6 address or a text, and the text itself, in steps of 32
+// bytes: BenchmarkMemory has the figures. Keys chosen to share as little as
 // possible take up to three times that (IPv4) or eight times (IPv6), since each
 // has a node and a leaf nearly to itself.
 //
 // MaxKeys bounds how many keys there are. A key leaves when all its windows have
 // expired: each add looks at a few others while there may be some, so no call
-// ever waits for a clean-up. When there would still be too many, those worth least
-// are evicted, as evict.go says, and [Series.Evictions] tells what became of their
-// counts. Memory is used again for other keys and not given back. It is taken in
-// pieces, of which each part of the series that has its own lock (2 per processor
-// and address family) needs about 80 kB.
+// ever waits for a clean-up. When there would still be too many, those worth
+// least are evicted, as evict.go says, and [Series.Evictions] tells what became
+// of their counts. Memory is used again for other keys and not given back. It is
+// taken in pieces, of which each part of the series that has its own lock (2 per
+// processor and kind of key) needs about 80 kB.
 package series

@@ -1,23 +1,28 @@
 package series
 
-// When a series has more keys than it may have, keys leave the tree that has
-// most of them. Worth least is a key whose windows are all empty; then the one
-// with the smallest total, and of those the one that was counted longest ago.
+import "sync/atomic"
+
+// When a series has more keys than it may have, some leave. Worth least is a key
+// whose windows are all empty; then the one with the smallest total, and of those
+// the one that was counted longest ago.
 //
 // Finding exactly that one would take an order of all keys, which every add
-// would have to keep. Instead a hand goes round the leaves. From a leaf it takes
-// the keys that have a total up to the floor and were counted longest ago. Where a
-// few leaves have none, the worst of all keys seen there goes, and the floor
-// rises; it falls as soon as there are small keys. A new key has time to show what
-// it is: it is taken for a small one only when an eighth of the tree's keys has
+// would have to keep. Instead each tree has a floor, up to which a total is small,
+// and a hand that goes round its leaves. Keys leave the tree with the lowest
+// floor. From a leaf the hand takes the small keys that were counted longest ago.
+// Where a few leaves have none, the floor rises towards the smallest total seen
+// there, and another tree may have its turn; if all else fails, the worst of
+// those seen goes. New keys bring the floor down again. A new key has time to show
+// what it is: it can be a small one only when an eighth of its tree's keys has
 // been replaced since it was counted last.
 //
 // What an evicted address has counted stays in the sums of the nodes above it
 // and so folds into the smallest network that the tree still holds.
 type eviction struct {
-	epoch  uint8 // goes on with every eighth of the tree's keys that is new
-	newer  int64 // keys that came in this epoch
-	floor  int64 // keys with a total up to this are small
+	epoch  uint8        // goes on with every eighth of the tree's keys that is new
+	newer  int64        // keys that came in this epoch
+	floor  atomic.Int64 // keys with a total up to this are small; changed under the lock
+	looked uint32       // the leaf looked at last
 	folded [128/slotBits + 1]fold
 }
 
@@ -28,9 +33,11 @@ type fold struct {
 }
 
 const (
-	epochs     = 8 // in which as many keys come as the tree has
-	grace      = 2 // epochs after the one in which a key was counted until it can be a small one
-	leafVisits = 4 // leaves looked at for a small key, four times as many if all keys there are new
+	epochs     = 8   // in which as many keys come as the tree has
+	grace      = 2   // epochs after the one in which a key was counted until it can be a small one
+	leafVisits = 4   // leaves looked at for a small key
+	slotVisits = 256 // the same, with those that no key is in
+	treeVisits = 8   // trees looked at
 	leastFloor = 1
 )
 
@@ -39,6 +46,7 @@ func (t *tree) age() {
 	if t.newer++; t.newer*epochs >= t.keys.Load() {
 		t.newer = 0
 		t.epoch++
+		t.floor.Store(leastFloor)
 	}
 }
 
@@ -53,35 +61,38 @@ type candidate struct {
 
 // worse reports whether c is to go rather than other.
 func (c candidate) worse(other candidate) bool {
-	switch {
-	case other.leaf == 0:
-		return true
-	case (c.age == 0) != (other.age == 0):
-		return other.age == 0
-	case c.total != other.total:
-		return c.total < other.total
+	if other.leaf == 0 || c.total != other.total {
+		return other.leaf == 0 || c.total < other.total
 	}
 	return c.age > other.age
 }
 
-// evict drops at least one key of a tree that has some.
-func (t *tree) evict() {
+// evict drops small keys, or if it must, and there are none where it looks, the
+// worst that it sees. It reports whether it dropped any.
+func (t *tree) evict(must bool) bool {
 	var worst candidate
-	for visited := 0; visited < leafVisits || worst.age == 0 && visited < 4*leafVisits; {
-		i := t.nextLeaf()
+	for visited, slots := 0, 0; visited < leafVisits && slots < slotVisits && t.leaves.used > 0; slots++ {
+		i := t.next(&t.looked)
 		if t.leaves.at(i).n == 0 {
 			continue
 		}
 		visited++
 		if t.evictSmall(i, &worst) {
-			return
+			return true
 		}
 	}
-	t.floor += 1 + t.floor/8
-	a := t.leaves.address(worst.leaf, 0)
-	t.fold(t.enclosing(a), worst.total)
-	t.drop(worst.leaf, worst.place)
-	t.tidy(a)
+	if worst.leaf == 0 {
+		return false
+	}
+	floor := t.floor.Load()
+	t.floor.Store(max(floor, min(floor+1+floor/8, worst.total)))
+	if must {
+		a := t.leaves.address(worst.leaf, 0)
+		t.fold(t.enclosing(a), worst.total)
+		t.drop(worst.leaf, worst.place)
+		t.tidy(a)
+	}
+	return must
 }
 
 // evictSmall drops what is small or empty in a leaf and reports whether there
@@ -90,10 +101,10 @@ func (t *tree) evictSmall(i uint32, worst *candidate) bool {
 	lf := t.leaves.at(i)
 	was, a := lf.n, t.leaves.address(i, 0)
 	var seen [leafCap]candidate
-	oldest := uint8(0)
+	oldest, floor := uint8(0), t.floor.Load()
 	for place := range int(was) {
 		c := t.candidate(i, place)
-		if seen[place] = c; c.total <= t.floor {
+		if seen[place] = c; c.total <= floor {
 			oldest = max(oldest, c.age)
 		}
 		if c.worse(*worst) {
@@ -105,7 +116,7 @@ func (t *tree) evictSmall(i uint32, worst *candidate) bool {
 		switch c := seen[place]; {
 		case c.empty:
 			t.drop(i, place)
-		case c.total <= t.floor && c.age >= max(grace, oldest/2+1):
+		case c.total <= floor && c.age >= max(grace, oldest/2+1):
 			t.fold(above, c.total)
 			t.drop(i, place)
 		}
@@ -113,7 +124,6 @@ func (t *tree) evictSmall(i uint32, worst *candidate) bool {
 	if lf.n == was {
 		return false
 	}
-	t.floor = max(leastFloor, t.floor-1-t.floor/8)
 	t.tidy(a)
 	return true
 }
@@ -184,23 +194,27 @@ func (t *lockedTree) takeFolded(to *[len(eviction{}.folded)]fold) {
 // other sessions add theirs, so for a moment there can be as many more as there
 // are sessions.
 func (s *Series) shrink() {
-	for s.keys.Load() > int64(s.def.MaxKeys) {
-		t := s.fullest()
+	for visited := 1; s.keys.Load() > int64(s.def.MaxKeys); visited++ {
+		t := s.poorest()
 		t.mu.Lock()
-		if t.keys.Load() > 0 {
-			t.evict()
+		if t.evict(visited >= treeVisits) {
+			visited = 0
 		}
 		t.mu.Unlock()
 	}
 }
 
-// fullest is the tree with most keys.
-func (s *Series) fullest() *lockedTree {
-	fullest := s.trees[0]
-	for _, t := range s.trees[1:] {
-		if t.keys.Load() > fullest.keys.Load() {
-			fullest = t
+// poorest is the tree with the lowest floor; of several the one with most keys.
+func (s *Series) poorest() (poorest *lockedTree) {
+	var floor, keys int64
+	for _, t := range s.trees {
+		f, k := t.floor.Load(), t.keys.Load()
+		if k > 0 && (poorest == nil || f < floor || f == floor && k > keys) {
+			poorest, floor, keys = t, f, k
 		}
 	}
-	return fullest
+	if poorest == nil {
+		return s.trees[0] // all has left meanwhile
+	}
+	return poorest
 }

@@ -28,7 +28,7 @@ type leaves struct {
 	wides arena[[leafCap]address] // the addresses, if the kind is wide
 	names arena[[leafCap]name]    // where the texts are, if it is named
 	texts texts
-	rooms [leafCap / roomStep]slab[int64] // the rows, by how many a leaf has
+	rooms [leafCap / roomStep]slab // the rows, by how many a leaf has
 }
 
 // roomStep is by how many rows a leaf grows.
@@ -37,10 +37,7 @@ const roomStep = 4
 func newLeaves(k kind, windows int) leaves {
 	l := leaves{kind: k, windows: windows}
 	for i := range l.rooms {
-		l.rooms[i] = newCounts((i + 1) * roomStep * windows)
-	}
-	if k.named {
-		l.texts.init()
+		l.rooms[i] = newSlab((i + 1) * roomStep * windows)
 	}
 	return l
 }
@@ -112,19 +109,17 @@ func (l *leaves) address(i uint32, place int) address {
 	case l.wide:
 		return l.wides.at(i)[place]
 	case l.named:
-		return address{hi: maphash.Bytes(l.seed, l.text(i, place))}
+		var buf [maxText]byte
+		return address{hi: maphash.Bytes(l.seed, l.texts.append(buf[:0], l.names.at(i)[place]))}
 	}
 	return address{hi: uint64(l.at(i).marks[place]) << 32}
 }
-
-// text is that of the key at a place of the leaf with index i.
-func (l *leaves) text(i uint32, place int) []byte { return l.texts.at(l.names.at(i)[place]) }
 
 // find is the place of a key in the leaf with index i, or -1.
 func (l *leaves) find(i uint32, a address, text string) int {
 	lf, mark := l.at(i), l.mark(a)
 	for place, m := range lf.marks[:lf.n] {
-		if m == mark && (!l.wide || l.wides.at(i)[place] == a) && (!l.named || string(l.text(i, place)) == text) {
+		if m == mark && (!l.wide || l.wides.at(i)[place] == a) && (!l.named || l.texts.equal(l.names.at(i)[place], text)) {
 			return place
 		}
 	}
@@ -182,7 +177,7 @@ func (l *leaves) move(from uint32, place int, to uint32) {
 // drop forgets the key at a place.
 func (l *leaves) drop(i uint32, place int) {
 	if l.named {
-		l.texts.give(l.names.at(i)[place])
+		l.texts.forget(l.names.at(i)[place])
 	}
 	l.close(i, place)
 }

@@ -1,6 +1,7 @@
 package series
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -22,7 +23,7 @@ func (t *tree) sweep(oldest int64) {
 		return
 	}
 	t.left--
-	t.expire(t.nextLeaf())
+	t.expire(t.next(&t.hand))
 }
 
 // janitor moves on the passes of trees to which nothing is added.
@@ -32,6 +33,11 @@ type janitor struct {
 	mu     sync.Mutex
 	oldest int64 // what is being swept for
 	turn   int   // the tree in hand
+}
+
+func (j *janitor) init() {
+	j.swept.Store(longAgo)
+	j.oldest = longAgo
 }
 
 // sweep looks at one leaf of one tree, unless another session is about to or the
@@ -62,10 +68,10 @@ func (t *lockedTree) trySweep(oldest int64) bool {
 	return t.left == 0
 }
 
-// nextLeaf moves the hand on. Who asks has added a key, so there is a leaf.
-func (t *tree) nextLeaf() uint32 {
-	t.hand = t.hand%t.leaves.used + 1
-	return t.hand
+// next moves a hand to the next leaf. Who asks knows that there is one.
+func (t *tree) next(hand *uint32) uint32 {
+	*hand = *hand%t.leaves.used + 1
+	return *hand
 }
 
 // expire drops the keys of a leaf for which no window has a count.
@@ -75,6 +81,8 @@ func (t *tree) expire(i uint32) {
 	}
 	if a := t.leaves.address(i, 0); t.dropExpired(i) {
 		t.tidy(a)
+	} else {
+		t.mend(a)
 	}
 }
 
@@ -142,13 +150,13 @@ func (t *tree) drop(i uint32, place int) {
 }
 
 // tidy takes away the leaf on a's way if it is empty, or if a neighbour has room
-// for what is left in it, and then the node above if it has nothing left to part.
+// for what is left in it, and then what is not needed above it.
 func (t *tree) tidy(a address) {
 	var nd *node
-	above, at := &t.root, &t.root
+	at := &t.root
 	for at.isNode() {
 		nd = t.nodes.at(at.index())
-		above, at = at, nd.toward(a)
+		at = nd.toward(a)
 	}
 	old := *at
 	heir := t.heir(nd, old)
@@ -160,9 +168,9 @@ func (t *tree) tidy(a address) {
 		t.root = none
 	default:
 		nd.replace(old, heir)
-		t.join(above, nd)
 	}
 	t.leaves.give(old.index())
+	t.mend(a)
 }
 
 // heir is a leaf beside the old one that has taken its keys in, or none. Half of
@@ -184,18 +192,70 @@ func (t *tree) heir(nd *node, old link) link {
 	return none
 }
 
-// join takes away a node that has a single kid, which takes its place.
-func (t *tree) join(above *link, nd *node) {
-	only := none
-	for _, kid := range nd.kids {
-		if only == none {
-			only = kid
-		}
-		if kid != none && kid != only {
-			return
+// mend takes away the nodes on a's way that have nothing to part, from the
+// lowest up. What is left below takes their place.
+func (t *tree) mend(a address) {
+	var way [128/slotBits + 1]*link
+	depth := 0
+	for at := &t.root; at.isNode(); depth++ {
+		way[depth] = at
+		at = t.nodes.at(at.index()).toward(a)
+	}
+	for depth--; depth >= 0; depth-- {
+		i := way[depth].index()
+		nd := t.nodes.at(i)
+		if only, alone := nd.only(); alone && (only == none || !t.holdsMore(nd, i, only)) {
+			*way[depth] = only
+			t.sums.give(i)
 		}
 	}
-	i := above.index()
-	*above = only
-	t.sums.give(i)
+}
+
+// only is what stands in all slots of a node that are not empty, if that is one
+// thing or nothing.
+func (nd *node) only() (kid link, alone bool) {
+	for _, k := range nd.kids {
+		if kid == none {
+			kid = k
+		}
+		if k != none && k != kid {
+			return none, false
+		}
+	}
+	return kid, true
+}
+
+// holdsMore reports whether a node's sum holds more than what its only kid has:
+// what evicted keys have left to it. So that such nodes cannot take more memory
+// than the keys, there is a bound of their number, above which it goes to the
+// node above.
+func (t *tree) holdsMore(nd *node, i uint32, only link) bool {
+	if t.named || int64(len(t.sums.free))+t.keys.Load()/4+32 < int64(t.sums.used) {
+		return false
+	}
+	newest := nd.window
+	if only.isNode() {
+		newest = max(newest, t.nodes.at(only.index()).window)
+	} else {
+		newest = max(newest, t.leaves.at(only.index()).window)
+	}
+	clear(t.scratch)
+	kept := span{momentOf(newest, t.windows), max(t.oldest, newest-int64(t.windows-1))}
+	own := tally{span: kept, windows: t.scratch[:t.windows]}
+	own.take(nd.window, t.sums.at(i))
+	below := tally{span: kept, windows: t.scratch[t.windows:]}
+	t.inKid(&below, only)
+	return !slices.Equal(own.windows, below.windows)
+}
+
+// inKid collects all that is below a link.
+func (t *tree) inKid(y *tally, l link) {
+	if l.isNode() {
+		y.take(t.nodes.at(l.index()).window, t.sums.at(l.index()))
+		return
+	}
+	lf := t.leaves.at(l.index())
+	for place := range int(lf.n) {
+		y.take(lf.window, t.leaves.row(lf, place))
+	}
 }

@@ -36,7 +36,7 @@ func Define(d Definition) (*Series, error) {
 		d.MaxKeys = DefaultMaxKeys
 	}
 	s := &Series{def: d, clock: newClock(d.Interval)}
-	s.janitor.swept.Store(longAgo)
+	s.janitor.init()
 	if d.Type == CIDR || d.Type == IP {
 		s.ipv4 = s.newFamily(ofIPv4)
 	}

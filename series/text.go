@@ -3,39 +3,70 @@ package series
 // maxText is the longest text that can be a key, in bytes.
 const maxText = 255
 
-// texts holds the texts of a tree's keys, apart by length, so that what one
-// leaves another can use.
-type texts [maxText/textStep + 1]slab[byte]
+// texts keeps the texts of a tree's keys in cells of one size, so that what one
+// leaves any other can use, whatever their lengths.
+type texts struct {
+	indexes
+	cells arena[cell]
+}
 
-const (
-	textStep  = 8
-	textChunk = 4 << 10
-)
+// cell is a part of a text.
+type cell struct {
+	next  uint32 // where the next part is
+	bytes [cellSize]byte
+}
 
-// name is where a text is kept.
+const cellSize = 28
+
+// name is where a text begins.
 type name struct {
 	at     uint32
 	length uint8
 }
 
-func (x *texts) init() {
-	for i := range x {
-		x[i] = newSlab[byte]((i+1)*textStep, textChunk)
-	}
-}
-
-// sized is the slab for texts of the length.
-func (x *texts) sized(length uint8) *slab[byte] { return &x[length/textStep] }
-
 // keep copies a text, which is not longer than maxText.
 func (x *texts) keep(text string) name {
 	n := name{length: uint8(len(text))}
-	s := x.sized(n.length)
-	n.at = s.take()
-	copy(s.reset(n.at), text)
+	for link := &n.at; text != ""; {
+		*link = x.take()
+		c := x.cells.reset(*link)
+		text = text[copy(c.bytes[:], text):]
+		link = &c.next
+	}
 	return n
 }
 
-func (x *texts) at(n name) []byte { return x.sized(n.length).at(n.at)[:n.length] }
+// append appends a text.
+func (x *texts) append(b []byte, n name) []byte {
+	for at, left := n.at, int(n.length); left > 0; left -= cellSize {
+		c := x.cells.at(at)
+		b = append(b, c.bytes[:min(left, cellSize)]...)
+		at = c.next
+	}
+	return b
+}
 
-func (x *texts) give(n name) { x.sized(n.length).give(n.at) }
+// equal reports whether a name's text is this one.
+func (x *texts) equal(n name, text string) bool {
+	if int(n.length) != len(text) {
+		return false
+	}
+	for at := n.at; text != ""; {
+		c := x.cells.at(at)
+		size := min(len(text), cellSize)
+		if string(c.bytes[:size]) != text[:size] {
+			return false
+		}
+		at, text = c.next, text[size:]
+	}
+	return true
+}
+
+// forget gives a text's cells back.
+func (x *texts) forget(n name) {
+	for at, left := n.at, int(n.length); left > 0; left -= cellSize {
+		next := x.cells.at(at).next
+		x.give(at)
+		at = next
+	}
+}

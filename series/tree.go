@@ -24,7 +24,8 @@ type tree struct {
 	root    link
 	all     block // the sum of everything, also while there is no node
 	nodes   arena[node]
-	sums    slab[int64] // the nodes' rows, which have the indexes of both
+	sums    slab    // the nodes' rows, which have the indexes of both
+	scratch []int64 // two rows
 	leaves  leaves
 	keys    atomic.Int64  // in all leaves; changed under the lock
 	total   *atomic.Int64 // the same of the whole series
@@ -58,10 +59,11 @@ const longAgo = math.MinInt64 / 2
 func (t *tree) init(k kind, windows int, total *atomic.Int64) {
 	t.kind, t.windows, t.total = k, windows, total
 	t.all = block{window: longAgo, row: make(row, windows)}
-	t.sums = newCounts(windows)
+	t.sums = newSlab(windows)
+	t.scratch = make([]int64, 2*windows)
 	t.leaves = newLeaves(k, windows)
 	t.oldest = longAgo
-	t.floor = leastFloor
+	t.floor.Store(leastFloor)
 }
 
 // link leads to a node or a leaf, or nowhere.

@@ -17,7 +17,7 @@ func checkStructure(t *testing.T, s *Series) {
 	keys := 0
 	for _, f := range s.families {
 		for i := range f.trees {
-			checkTree(t, &f.trees[i].tree)
+			checkTree(t, &f.trees[i].tree, s.def.MaxKeys < DefaultMaxKeys)
 			keys += int(f.trees[i].keys.Load())
 		}
 	}
@@ -26,16 +26,17 @@ func checkStructure(t *testing.T, s *Series) {
 	}
 }
 
-func checkTree(t *testing.T, tr *tree) {
+// A tree of which keys were evicted can have nodes with one kid.
+func checkTree(t *testing.T, tr *tree, evicted bool) {
 	t.Helper()
-	var keys, nodes, leaves int
+	var keys, nodes, leaves, cells int
 	var rooms, owned [leafCap / roomStep]int
 	var walk func(l link, bits uint8, within address)
 	walk = func(l link, bits uint8, within address) {
 		if l.isNode() {
 			nodes++
 			nd := tr.nodes.at(l.index())
-			checkNode(t, nd, bits, within)
+			checkNode(t, nd, bits, within, evicted)
 			for slot, kid := range nd.kids {
 				if i := slices.Index(nd.kids[:], kid); kid != none && i == slot {
 					walk(kid, nd.bits, nd.any)
@@ -48,30 +49,27 @@ func checkTree(t *testing.T, tr *tree) {
 		keys += int(lf.n)
 		owned[lf.room/roomStep-1]++
 		checkLeaf(t, tr, l.index(), bits, within)
+		for _, n := range namesIn(tr, l.index()) {
+			cells += (int(n.length) + cellSize - 1) / cellSize
+		}
 	}
 	if tr.root != none {
 		walk(tr.root, 0, address{})
 	}
 	for i := range rooms {
-		rooms[i] = taken(&tr.leaves.rooms[i])
+		rooms[i] = inUse(&tr.leaves.rooms[i].indexes)
 	}
 	reached := [3]int{keys, nodes, leaves}
-	inUse := [3]int{int(tr.keys.Load()), taken(&tr.sums), int(tr.leaves.used) - len(tr.leaves.free)}
-	if tr.named {
-		texts := 0
-		for i := range tr.leaves.texts {
-			texts += taken(&tr.leaves.texts[i])
-		}
-		if texts != keys {
-			t.Fatalf("%d texts are kept for %d keys", texts, keys)
-		}
+	taken := [3]int{int(tr.keys.Load()), inUse(&tr.sums.indexes), inUse(&tr.leaves.indexes)}
+	if got := inUse(&tr.leaves.texts.indexes); got != cells {
+		t.Fatalf("texts have %d cells; they need %d", got, cells)
 	}
-	if reached != inUse || owned != rooms {
-		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", inUse, reached, rooms, owned)
+	if reached != taken || owned != rooms {
+		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", taken, reached, rooms, owned)
 	}
 }
 
-func checkNode(t *testing.T, nd *node, bits uint8, within address) {
+func checkNode(t *testing.T, nd *node, bits uint8, within address, evicted bool) {
 	t.Helper()
 	if nd.bits < bits || nd.bits%slotBits != 0 || nd.any.shared(within) < bits {
 		t.Fatalf("a node of %d bits lies below one of %d", nd.bits, bits)
@@ -83,9 +81,17 @@ func checkNode(t *testing.T, nd *node, bits uint8, within address) {
 			t.Fatal("a node is in several slots")
 		}
 	}
-	if delete(kids, none); len(kids) < 2 {
-		t.Fatal("a node has nothing to part")
+	if delete(kids, none); len(kids) == 0 || len(kids) == 1 && !evicted {
+		t.Fatalf("a node with %d kids has nothing to part", len(kids))
 	}
+}
+
+// namesIn are the names of a leaf's keys, if they have any.
+func namesIn(tr *tree, i uint32) []name {
+	if !tr.named {
+		return nil
+	}
+	return tr.leaves.names.at(i)[:tr.leaves.at(i).n]
 }
 
 func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
@@ -100,8 +106,8 @@ func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 			t.Fatal("an address lies outside its block")
 		}
 		text := ""
-		if tr.named {
-			text = string(tr.leaves.text(i, place))
+		if names := namesIn(tr, i); names != nil {
+			text = string(tr.leaves.texts.append(nil, names[place]))
 		}
 		if found, j := tr.find(a, text); found != i || j != place {
 			t.Fatal("a key is in a leaf that is not on its way")
@@ -109,11 +115,7 @@ func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 	}
 }
 
-// taken is how many slices are in use.
-func taken[E any](s *slab[E]) int {
-	chunk, place := int(s.used>>s.bits), int(s.used&(1<<s.bits-1))
-	return chunk*s.per + place - len(s.free)
-}
+func inUse(s *indexes) int { return int(s.used) - len(s.free) }
 
 // numbered is the i-th of many addresses, near each other or far apart.
 func numbered(i int, far bool) Key {
@@ -206,7 +208,7 @@ func TestNothingIsLeftWhenAllHasExpired(t *testing.T) {
 		if want := 1000 * (5 - oldest); tr.keys.Load() != want {
 			t.Errorf("when window %d is the oldest: %d keys; want %d", oldest, tr.keys.Load(), want)
 		}
-		checkTree(t, tr)
+		checkTree(t, tr, false)
 	}
 	if tr.root != none {
 		t.Error("the tree has a root")
@@ -248,29 +250,24 @@ func TestTextsOfOneMark(t *testing.T) {
 			t.Errorf("%q, one removed: %d, %d; want 0, 2", pair, a, b)
 		}
 	}
-	checkTree(t, tr)
+	checkTree(t, tr, false)
 }
 
-// The largest counts fill a chunk each, the smallest share one.
-func TestCountsOfEverySize(t *testing.T) {
+// The largest rows fill a chunk each, the smallest share one.
+func TestRowsOfEverySize(t *testing.T) {
 	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, leafCap * MaxWindows} {
-		c := newCounts(length)
-		var all []uint32
+		s := newSlab(length)
 		for n := range int64(300) {
-			i := c.take()
-			if at := c.reset(i); len(at) != length || at[0] != 0 {
+			at := s.reset(s.take())
+			if len(at) != length || at[0] != 0 {
 				t.Fatalf("%d has %d numbers and begins with %d", length, len(at), at[0])
 			}
-			all = append(all, i)
-			c.at(i)[0], c.at(i)[length-1] = n, n
+			at[0], at[length-1] = n, n
 		}
-		for n, i := range all {
-			if at := c.at(i); at[0] != int64(n) || at[length-1] != int64(n) {
-				t.Fatalf("%d: what is at %d has been overwritten", length, i)
+		for n := range int64(300) {
+			if at := s.at(uint32(n + 1)); at[0] != n || at[length-1] != n {
+				t.Fatalf("%d: what is at %d has been overwritten", length, n+1)
 			}
-		}
-		if got := taken(&c); got != 300 {
-			t.Errorf("%d: %d are in use", length, got)
 		}
 	}
 }
