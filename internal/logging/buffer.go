@@ -17,7 +17,7 @@ type buffer struct {
 	filled  sync.Cond       // there is something to do for the goroutine that writes
 	waiting []byte          // whole lines
 	missed  loss            // of the lines behind those that wait
-	flushes []chan struct{} // to be closed when nothing waits
+	flushes []chan struct{} // of those who wait for what is there until now
 	closed  bool
 
 	// The rest is of the goroutine that writes.
@@ -62,8 +62,8 @@ func (b *buffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// flush returns a channel that is closed when nothing waits any more; with
-// last, nothing will be written after that.
+// flush returns a channel that is closed when the lines before it are written;
+// with last, nothing will be written after that.
 func (b *buffer) flush(last bool) <-chan struct{} {
 	flushed := make(chan struct{})
 	b.mu.Lock()
@@ -74,43 +74,48 @@ func (b *buffer) flush(last bool) <-chan struct{} {
 	return flushed
 }
 
+// batch is what was taken besides the lines.
+type batch struct {
+	missed  loss            // behind the lines
+	flushes []chan struct{} // to be closed when the lines are written
+	last    bool
+}
+
 // run writes until the last flush.
 func (b *buffer) run() {
-	for {
-		missed, ok := b.take()
-		if !ok {
-			return
-		}
+	for last := false; !last; {
+		taken := b.take()
 		b.tell()
 		b.writeLines()
-		b.lost.join(missed)
+		b.lost.join(taken.missed)
 		b.tell()
+		for _, flushed := range taken.flushes {
+			close(flushed)
+		}
+		last = taken.last
 	}
 }
 
-// take waits for lines and takes them, and what was missed behind them; false
-// at the end.
-func (b *buffer) take() (missed loss, ok bool) {
+// take waits for something to do and takes all of it. What comes while it is
+// done is the next batch's, so no flush waits for more than two.
+func (b *buffer) take() batch {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) == 0 && b.missed.lines == 0 {
-		for _, flushed := range b.flushes {
-			close(flushed)
-		}
-		b.flushes = nil
-		if b.closed {
-			return loss{}, false
-		}
+	for len(b.waiting) == 0 && b.missed.lines == 0 && len(b.flushes) == 0 {
 		b.filled.Wait()
 	}
+	taken := batch{b.missed, b.flushes, b.closed}
 	b.waiting, b.writing = b.writing[:0], b.waiting
-	missed, b.missed = b.missed, loss{}
-	return missed, true
+	b.missed, b.flushes = loss{}, nil
+	return taken
 }
 
 // writeLines writes what was taken. While a loss cannot be told, no line can
 // take its place.
 func (b *buffer) writeLines() {
+	if len(b.writing) == 0 {
+		return
+	}
 	n, err := 0, b.lost.cause
 	if err == nil {
 		n, err = b.write(b.writing)

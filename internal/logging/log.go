@@ -43,7 +43,7 @@ func Open(out io.Writer, o Options) *Log {
 	return &Log{slog.New(handler(b, o)), b}
 }
 
-// Flush returns when no line waits any more, or after the given time.
+// Flush returns when what was logged before it is out, or after the given time.
 func (l *Log) Flush(within time.Duration) { await(l.buffer.flush(false), within) }
 
 // FlushOnPanic flushes the log if the goroutine that deferred it panics, and

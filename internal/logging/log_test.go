@@ -149,6 +149,49 @@ func TestFlushGivesUp(t *testing.T) {
 	})
 }
 
+// crowded is where writing takes a second and ends no sooner than others have
+// logged again.
+type crowded struct {
+	bytes.Buffer
+	log   *Log
+	until time.Time
+}
+
+func (c *crowded) Write(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	if time.Now().Before(c.until) {
+		c.log.Info("another")
+	}
+	return c.Buffer.Write(p)
+}
+
+// Neither waits for the lines that others go on to log: no longer than for a
+// batch that is being written and the one behind it.
+func TestFlushAndCloseWhileOthersLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &crowded{until: time.Now().Add(3 * time.Hour)}
+		log := Open(out, Options{Buffer: kibi})
+		out.log = log
+		log.Info("mine")
+		for _, row := range []struct {
+			name string
+			wait func(time.Duration)
+		}{{"flush", log.Flush}, {"close", log.Close}} {
+			began := time.Now()
+			row.wait(time.Hour)
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("%s took %s", row.name, took)
+			}
+		}
+		synctest.Wait() // nothing is written behind the close
+		closed := out.Len()
+		time.Sleep(time.Minute)
+		if got := out.String(); !strings.Contains(got, "msg=mine") || len(got) != closed {
+			t.Errorf("closed at %d bytes, the log is\n%s", closed, got)
+		}
+	})
+}
+
 // What was logged before a flush is there after it.
 func TestFlush(t *testing.T) {
 	var out bytes.Buffer
