@@ -51,6 +51,9 @@ type Server struct {
 	running   sync.WaitGroup
 }
 
+// DefaultMaxSessions is the bound of a [Server] that says nothing else.
+const DefaultMaxSessions = 2000
+
 // crowd is the connections that are served in one way, with a bound.
 type crowd struct {
 	max   int

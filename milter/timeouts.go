@@ -19,9 +19,7 @@ type Timeouts struct {
 	Idle time.Duration
 }
 
-// The limits of a [Server] that says nothing else.
-const DefaultMaxSessions = 2000
-
+// DefaultTimeouts are those of a [Server] that says nothing else.
 var DefaultTimeouts = Timeouts{
 	Negotiate: 30 * time.Second,
 	Frame:     30 * time.Second,
