@@ -146,8 +146,9 @@ func TestADrainUnderLoadLosesNoAnswer(t *testing.T) {
 			m.tell(client)
 			for {
 				for i, f := range []string{`M "<a@b>·"`, `R "<u@c>·"`, `R "<bad@rcpt>·"`, `T`, `E`} {
-					before := !draining.Load()
-					if _, err := m.say(f); err != nil {
+					m.tell(f)
+					before := !draining.Load() // so the frame has come before the drain
+					if _, err := m.hear(); err != nil {
 						if before || i > 0 {
 							t.Errorf("%s, sent before the drain: %v, in a message: %v, has no answer: %v", f, before, i > 0, err)
 						}
