@@ -1,0 +1,5 @@
+//go:build !race
+
+package milter_test
+
+const raceEnabled = false
