@@ -53,8 +53,9 @@
 //   - Garbage, a frame too long or too short, a command before the
 //     negotiation: the connection is closed and the log says why. Commands out
 //     of order are answered continue and count nothing. Of its input a
-//     session keeps no more than a frame, 64 KiB, and as much for each header
-//     that the policy reads.
+//     session keeps half a MiB at most: a frame, which has 64 KiB, and 2 KiB of
+//     each argument and macro (8 where no byte is UTF-8, which takes four). A
+//     policy that reads headers adds 64 KiB for each, and 256 for from_domain.
 //   - Nothing comes, or answers are not taken: [Timeouts].
 //   - More connections come than MaxSessions: on_error is their answer at
 //     connect, and they count nothing (overflow.go).

@@ -40,7 +40,7 @@ func TestWhatClientsSayIsHarmless(t *testing.T) {
 		{"8-bit bytes that are no characters", "gr\xfc\xdfe", `550 5.7.1 gr\xfc\xdfe`, `gr??e`, `gr\xfc\xdfe`, `sender=gr\xfc\xdfe`},
 		{"what moves a terminal's cursor", "\x1b[2ja\x07", `550 5.7.1 ?[2ja?`, `?[2ja?`, `?[2ja?`, `sender="\x1b[2ja\a"`},
 		{"the rest of a line of the log", `a" level=error msg="b`, `550 5.7.1 a" level=error msg="b`, `a" level=error msg="b`, `a" level=error msg="b`, `sender="a\" level=error msg=\"b"`},
-		{"64 KiB", x(65_534), "550-5.7.1 " + x(390) + "\r\n550-5.7.1 " + x(390) + "\r\n550 5.7.1 " + x(117) + "...", x(897) + "...", x(200) + "~1265966699021c10", "sender=xxx"},
+		{"64 KiB, of which 2 are kept", x(65_534), "550-5.7.1 " + x(390) + "\r\n550-5.7.1 " + x(390) + "\r\n550 5.7.1 " + x(117) + "...", x(897) + "...", x(200) + "~1d1801f753ccd9fa", "sender=xxx"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if len(row.said) < 1000 {

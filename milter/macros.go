@@ -158,9 +158,6 @@ func appendList(b []byte, s wire.Stage, set macroSet) []byte {
 	return append(b, 0)
 }
 
-// maxMacro bounds a macro's value, in bytes; Sendmail's own are no longer.
-const maxMacro = 2048
-
 // macroTable holds the wanted macros of one session, each stage's in a slot of
 // its own: a later stage's win, and a command clears those behind it. A macro
 // frame may lack its command (Sendmail sends one for a recipient that it does
@@ -247,7 +244,7 @@ func (set macroSet) named(name []byte) (macro, bool) {
 // keep makes a string of value, or finds the one that a slot has or had: the
 // queue id comes again with every frame.
 func (t *macroTable) keep(m macro, value []byte) string {
-	value = value[:min(len(value), maxMacro)]
+	value = bounded(value)
 	for s := range t.slots {
 		if t.slots[s][m] == string(value) {
 			return t.slots[s][m]

@@ -10,10 +10,16 @@ import (
 	wire "github.com/emersion/go-milter"
 )
 
+// maxText is how much is kept of a command's argument or a macro's value, in
+// bytes; the MTAs' own are no longer.
+const maxText = 2048
+
+func bounded(text []byte) []byte { return text[:min(len(text), maxText)] }
+
 // cutString takes a string that ends in NUL from the beginning of b.
 func cutString(b []byte) (s string, rest []byte, ok bool) {
 	before, rest, ok := bytes.Cut(b, []byte{0})
-	return string(before), rest, ok
+	return string(bounded(before)), rest, ok
 }
 
 // client is what CONNECT says.

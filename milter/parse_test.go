@@ -2,6 +2,7 @@ package milter
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -28,6 +29,26 @@ func TestClientsAreTheSameOnBothMTAs(t *testing.T) {
 		if got := fmt.Sprint(c.name, " ", c.addr, " ", c.port); err != nil || got != row.want {
 			t.Errorf("%s: got %s, %v; want %s", row.name, got, err, row.want)
 		}
+	}
+}
+
+func TestOfLongTextsTheBeginningIsKept(t *testing.T) {
+	long := strings.Repeat("x", 60_000) + "\x00"
+	c, _ := parseConnect([]byte(long + "U"))
+	helo, _ := parseHelo([]byte(long))
+	sender, size, _ := parseMail([]byte(long + long + "SIZE=100\x00"))
+	recipient, _ := parseRcpt([]byte(long))
+	var m macroTable
+	m.set([]byte("Mi\x00"+long), macros(queueID))
+	for what, got := range map[string]string{
+		"client": c.name, "HELO": helo, "sender": sender, "recipient": recipient, "macro": m.get(queueID),
+	} {
+		if len(got) != 2048 {
+			t.Errorf("%s: %d bytes", what, len(got))
+		}
+	}
+	if size != 100 {
+		t.Errorf("what comes behind is lost: SIZE is %d", size)
 	}
 }
 
