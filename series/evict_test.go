@@ -84,7 +84,7 @@ func checkFlood(t testing.TB, s *Series, key func(i int) Key, mask uint8, n int,
 }
 
 func TestOffendersOutlastAFlood(t *testing.T) {
-	const n, maxKeys = 500_000, 10_000
+	const n, maxKeys = 200_000, 10_000
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
@@ -313,7 +313,7 @@ func TestLargeKeysStay(t *testing.T) {
 				s.Add(test.key(i), 100_000, now)
 			}
 			busy := func(i int) Key { return anywhere(1<<28 + i) }
-			for i := range 20 * test.maxKeys {
+			for i := range 10 * test.maxKeys {
 				s.Add(anywhere(1<<20+i), 1, now)
 				s.Add(busy(i%(test.maxKeys/10)), 1, now) // small keys that are never old
 			}
