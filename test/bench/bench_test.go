@@ -104,20 +104,22 @@ func round(s *server, l *load) (sample, error) {
 }
 
 func report(b *testing.B, taken, yardstick []sample) {
-	tell := func(unit string, figure func(n int) float64) {
-		figures := make([]float64, len(taken))
-		for n := range taken {
-			figures[n] = figure(n)
-		}
-		slices.Sort(figures)
-		b.ReportMetric(figures[len(figures)/2], unit)
-	}
-	tell("cpu-µs/msg", func(n int) float64 { return micros(taken[n].cpu) })
-	tell("xloop", func(n int) float64 { return float64(taken[n].cpu) / float64(yardstick[n].cpu) })
-	tell("msg/s", func(n int) float64 { return taken[n].rate })
-	tell("p50-µs", func(n int) float64 { return micros(taken[n].p50) })
-	tell("p99-µs", func(n int) float64 { return micros(taken[n].p99) })
+	cpu := func(s sample) float64 { return micros(s.cpu) }
+	b.ReportMetric(median(taken, cpu), "cpu-µs/msg")
+	b.ReportMetric(median(taken, cpu)/median(yardstick, cpu), "xloop")
+	b.ReportMetric(median(taken, func(s sample) float64 { return s.rate }), "msg/s")
+	b.ReportMetric(median(taken, func(s sample) float64 { return micros(s.p50) }), "p50-µs")
+	b.ReportMetric(median(taken, func(s sample) float64 { return micros(s.p99) }), "p99-µs")
 	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+func median(samples []sample, figure func(sample) float64) float64 {
+	figures := make([]float64, len(samples))
+	for i, s := range samples {
+		figures[i] = figure(s)
+	}
+	slices.Sort(figures)
+	return figures[len(figures)/2]
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
