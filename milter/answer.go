@@ -73,7 +73,7 @@ func (s *session) delay(d time.Duration) error {
 	}
 	defer s.server.delayed.Add(-1)
 	err := s.link.pause(min(d, policy.MaxDelay))
-	s.now, s.mark = s.server.Now(), 0 // time has passed, and earlier answers are sent
+	s.now, s.mark = s.server.at(s.link.came), 0 // time has passed, and earlier answers are sent
 	return err
 }
 

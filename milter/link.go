@@ -58,12 +58,14 @@ type link struct {
 	known bool // the other end has negotiated
 	busy  bool // a message is in progress: a draining server lets it finish
 
-	armed waiting // what the read deadline in force is for
-	heard bool    // something came since it was set
-	woken bool    // a deadline has passed since the server began to drain
-	quiet int     // waits in a row in which nothing came, since then
+	came  time.Time // when something came last
+	armed waiting   // what the read deadline in force is for
+	heard bool      // something came since it was set
+	woken bool      // a deadline has passed since the server began to drain
+	quiet int       // waits in a row in which nothing came, since then
 
 	lastCall time.Time // when drainLimit ends
+	writeBy  time.Time // the write deadline in force
 }
 
 func newLink(conn net.Conn, closing *atomic.Bool, waits *Timeouts) *link {
@@ -93,7 +95,7 @@ func (l *link) Read(p []byte) (int, error) {
 		n, err := l.conn.Read(p)
 		switch {
 		case n > 0:
-			l.heard = true
+			l.came, l.heard = time.Now(), true
 			return n, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
@@ -195,7 +197,7 @@ func (l *link) pause(d time.Duration) error {
 	}
 	l.in.makeRoom(1)
 	n, err := l.conn.Read(l.in.buf)
-	l.in.end = n
+	l.came, l.in.end = time.Now(), n
 	if n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
@@ -207,11 +209,20 @@ func (l *link) flush() error {
 	if len(l.out) == 0 {
 		return nil
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(l.waits.Write))
+	l.armWrite()
 	_, err := l.conn.Write(l.out)
 	l.out = l.out[:0]
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return errNoReader
 	}
 	return err
+}
+
+// armWrite gives answers to what came last nine tenths of their time at least,
+// and seldom sets a deadline.
+func (l *link) armWrite() {
+	if limit := l.waits.Write; l.writeBy.Sub(l.came) < limit-limit/10 {
+		l.writeBy = l.came.Add(limit)
+		l.conn.SetWriteDeadline(l.writeBy)
+	}
 }

@@ -34,7 +34,7 @@ type Server struct {
 
 	Node string           // the attribute node
 	Log  *slog.Logger     // nil for none
-	Now  func() time.Time // nil for time.Now
+	Now  func() time.Time // for tests; nil for the time itself
 
 	prepared sync.Once
 	wants    *demand // what Engine needs of an MTA
@@ -75,14 +75,20 @@ func (s *Server) prepare() {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	if s.Now == nil {
-		s.Now = time.Now
-	}
 	s.MaxSessions = cmp.Or(s.MaxSessions, DefaultMaxSessions)
 	s.Timeouts = s.Timeouts.orDefault()
 	s.sessions, s.away = newCrowd(s.MaxSessions), newCrowd(maxTurnedAway)
 	s.wants = newDemand(s.Engine.Uses())
 	s.ids.Store(rand.Uint64())
+}
+
+// at is the time by which something counts that happened at the given moment: a
+// session reads the clock once for all that came together.
+func (s *Server) at(moment time.Time) time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return moment
 }
 
 // newSessionID is unique on this node, also across restarts.
@@ -241,7 +247,7 @@ func (s *Server) warn(msg string, cause error, args ...any) {
 		key += cause.Error()
 		args = append(args, "error", cause)
 	}
-	if leftOut, ok := s.said.ask(key, s.Now()); ok {
+	if leftOut, ok := s.said.ask(key, s.at(time.Now())); ok {
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}

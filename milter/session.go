@@ -17,7 +17,7 @@ type session struct {
 	server *Server
 	door   *door
 	link   *link
-	now    time.Time // when the frame in hand, or the one before its macros, was read
+	now    time.Time // when the frame in hand came
 
 	engine *policy.Engine
 	wants  *demand
@@ -59,7 +59,7 @@ func (s *session) run() {
 	defer s.rescue()
 	growStack()
 	err := s.serve()
-	s.now = s.server.Now()
+	s.now = s.server.at(time.Now())
 	s.end()
 	s.link.flush() // what came together with the end is answered too
 	s.part(err)
@@ -110,9 +110,7 @@ func (s *session) serve() error {
 		if err != nil {
 			return err
 		}
-		if f.code != wire.CodeMacro { // nothing happens at these
-			s.now = s.server.Now()
-		}
+		s.now = s.server.at(s.link.came)
 		s.due, s.mark = s.agreed.awaits(f.code), len(s.link.out)
 		if f.code == wire.CodeQuit {
 			return nil

@@ -4,5 +4,5 @@ package main
 
 import "time"
 
-// clock is what the daemon counts by.
-func clock() (now func() time.Time, err error) { return time.Now, nil }
+// clock is what the daemon counts by; nil for the time itself.
+func clock() (now func() time.Time, err error) { return nil, nil }
