@@ -22,7 +22,7 @@ func (y *tally) take(newest int64, r row) {
 // count collects the block of so many leading bits of a; of a text, its own
 // counts.
 func (t *tree) count(y *tally, a address, text string, bits uint8) {
-	if t.named {
+	if bits == t.kind.bits {
 		if i, place := t.find(a, text); place >= 0 {
 			lf := t.leaves.at(i)
 			y.take(lf.window, t.leaves.row(lf, place))

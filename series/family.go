@@ -12,9 +12,9 @@ import (
 // answers the masks that rules have, and that the trees do not all hold the same
 // large blocks; enough that the networks which are in use spread.
 var (
-	ofIPv4  = kind{leading: 8}
-	ofIPv6  = kind{leading: 24, wide: true}
-	ofTexts = kind{leading: 12, named: true, seed: maphash.MakeSeed()}
+	ofIPv4  = kind{bits: 32, leading: 8}
+	ofIPv6  = kind{bits: 128, leading: 24, wide: true}
+	ofTexts = kind{bits: 64, leading: 12, named: true, seed: maphash.MakeSeed()}
 )
 
 // family holds the keys of one kind, in trees apart so that sessions seldom wait
@@ -81,7 +81,7 @@ func (f *family) remove(a address, text string, oldest int64) bool {
 // count collects a block or a text.
 func (f *family) count(y *tally, a address, text string, bits uint8) {
 	if f.named {
-		bits = f.leading // a text is in one tree
+		bits = f.bits
 	}
 	trees := f.holding(a, bits)
 	for i := range trees {

@@ -36,7 +36,8 @@ type tree struct {
 
 // kind is what the keys of a tree are.
 type kind struct {
-	leading uint8        // how many bits choose the tree
+	bits    uint8        // of an address
+	leading uint8        // how many of them choose the tree
 	wide    bool         // addresses have more than 32 bits
 	named   bool         // keys are texts, and no blocks are asked for
 	seed    maphash.Seed // of the texts' addresses

@@ -231,7 +231,7 @@ func TestTextsOfOneMark(t *testing.T) {
 	add := func(text string, n int64) { tr.add(tr.addressOfText(text), text, m, n) }
 	count := func(text string) int64 {
 		y := tally{span: span{m, 99}}
-		tr.count(&y, tr.addressOfText(text), text, 0)
+		tr.count(&y, tr.addressOfText(text), text, tr.bits)
 		return y.sum
 	}
 	for _, pair := range pairs {
