@@ -48,6 +48,7 @@ func describe(out io.Writer, conf *config.Config) {
 	}
 	fmt.Fprintf(w, "mode\t%s\n", mode(p))
 	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
+	fmt.Fprintf(w, "max_sessions\t%d\n", conf.MaxSessions)
 	for _, name := range slices.Sorted(maps.Keys(conf.Lists)) {
 		fmt.Fprintf(w, "list %s\t%s\n", name, conf.Lists[name])
 	}
