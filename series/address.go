@@ -20,6 +20,9 @@ func addressOf(a netip.Addr) address {
 	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
+// golden is 2⁶⁴ divided by the golden ratio, whose multiples lie far apart.
+const golden = 0x9e3779b97f4a7c15
+
 // leading is the address that has so many bits set and then none: a mask.
 func leading(n uint8) address {
 	if n <= 64 {

@@ -57,7 +57,7 @@ type slab struct {
 	chunks [][]int64
 }
 
-// slabChunk is the size of a chunk, in counts, if a slice has not more.
+// slabChunk is the size of a chunk, in counts, if one row has not more.
 const slabChunk = 16 << 10 / 8
 
 func newSlab(length int) slab {
@@ -73,7 +73,7 @@ func (s *slab) at(i uint32) []int64 {
 	return s.chunks[i>>s.bits][start : start+s.len]
 }
 
-// reset makes a slice zero; an index that was just handed out may need a new
+// reset makes a row zero; an index that was just handed out may need a new
 // chunk.
 func (s *slab) reset(i uint32) []int64 {
 	for int(i>>s.bits) >= len(s.chunks) {

@@ -57,7 +57,6 @@ func (f *family) holding(a address, bits uint8) []lockedTree {
 
 // shard spreads neighbouring networks: the golden ratio's multiples do.
 func (f *family) shard(a address) uint64 {
-	const golden = 0x9e3779b97f4a7c15
 	return a.hi >> (64 - f.leading) * golden >> 32 & uint64(len(f.trees)-1)
 }
 

@@ -97,7 +97,6 @@ func (l *leaves) resize(lf *leaf, rows int) {
 // between neighbours.
 func (l *leaves) mark(a address) uint32 {
 	if l.wide {
-		const golden = 0x9e3779b97f4a7c15
 		return uint32((a.hi ^ a.lo*golden) * golden >> 32)
 	}
 	return uint32(a.hi >> 32)

@@ -40,7 +40,8 @@ func newDocument(file string, data []byte) *document {
 
 func (d *document) add(line, column int, msg string) {
 	msg = strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(msg) // an error is one line
-	if last := len(d.lines); line > last {                         // YAML places a value that is missing at the end behind it
+	// YAML places a value that is missing at the end behind it.
+	if last := len(d.lines); line > last {
 		line, column = last, 1+utf8.RuneCountInString(d.lines[last-1])
 	}
 	d.errs = append(d.errs, &Error{d.file, line, column, msg})
