@@ -12,15 +12,15 @@ import (
 // condition is a Condition ready to be evaluated.
 type condition struct {
 	Condition
-	series *series.Series
-	def    series.Definition
+	counter Counter
+	def     series.Definition
 }
 
 // read evaluates the condition and tells its count, rounded down. An absent
 // key, or one that the series does not take, never holds.
 func (c *condition) read(ev *Event, now time.Time) (count int64, holds bool) {
 	key := c.key(ev)
-	if !c.series.Takes(key) {
+	if !c.counter.Takes(key) {
 		return 0, false
 	}
 	v := c.value(ev, key, now)
@@ -34,7 +34,7 @@ func (c *condition) key(ev *Event) series.Key { return c.Key.of(ev, c.def.Type) 
 // and the time by one reading of the clock.
 func (c *condition) value(ev *Event, key series.Key, now time.Time) value {
 	if !c.Sliding {
-		return value{floor: c.series.Count(key, c.Mask, c.From, c.To, now)}
+		return value{floor: c.counter.Count(key, c.Mask, c.From, c.To, now)}
 	}
 	counts, elapsed := c.counts(ev, key, now)
 	return slide(sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
@@ -44,7 +44,7 @@ func (c *condition) value(ev *Event, key series.Key, now time.Time) value {
 // read, and how much of the current one has passed.
 func (c *condition) counts(ev *Event, key series.Key, now time.Time) ([]int64, time.Duration) {
 	var elapsed time.Duration
-	ev.state.counts, elapsed = c.series.Counts(ev.state.counts, key, c.Mask, now)
+	ev.state.counts, elapsed = c.counter.Counts(ev.state.counts, key, c.Mask, now)
 	return ev.state.counts, elapsed
 }
 

@@ -15,13 +15,14 @@ import (
 // Engine counts and judges. It is safe for use by all sessions at one time;
 // an [Event] belongs to one of them.
 type Engine struct {
-	policy *Policy
-	uses   Uses
-	stages [numStages]plan
-	limits []*limit
-	own    map[netip.Addr]bool
-	clock  clockWatch
-	log    decisionLog
+	policy   *Policy
+	uses     Uses
+	stages   [numStages]plan
+	counters []Counter
+	limits   []*limit
+	own      map[netip.Addr]bool
+	clock    clockWatch
+	log      decisionLog
 }
 
 // limit watches one series for counts that stopped at the limit of 64 bits and
@@ -63,18 +64,17 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 	for _, addr := range o.OwnAddresses {
 		e.own[addr.Unmap()] = true
 	}
-	counters := make(map[string]*series.Series)
 	for _, s := range p.Series {
 		counter, err := series.Define(s.Definition)
 		if err != nil {
 			return nil, fmt.Errorf("series %q: %w", s.Name, err)
 		}
-		counters[s.Name] = counter
+		e.counters = append(e.counters, counter)
 		e.limits = append(e.limits, &limit{name: s.Name, series: counter})
 		e.planAdds(s, counter)
 	}
 	for _, r := range p.Rules {
-		if err := e.planRule(r, counters); err != nil {
+		if err := e.planRule(r); err != nil {
 			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
 		}
 	}
@@ -91,8 +91,8 @@ func (e *Engine) planAdds(s *Series, counter *series.Series) {
 	}
 }
 
-func (e *Engine) planRule(r *Rule, counters map[string]*series.Series) error {
-	compiled, err := newRule(e.policy, r, counters)
+func (e *Engine) planRule(r *Rule) error {
+	compiled, err := e.newRule(r)
 	if err != nil {
 		return err
 	}

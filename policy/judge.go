@@ -15,7 +15,7 @@ type rule struct {
 	retry    bool // a text of the rule says when to try again
 }
 
-func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, error) {
+func (e *Engine) newRule(r *Rule) (*rule, error) {
 	compiled := &rule{Rule: r}
 	switch r.Then {
 	case Tempfail, Reject, Disconnect:
@@ -30,23 +30,23 @@ func newRule(p *Policy, r *Rule, counters map[string]*series.Series) (*rule, err
 		to   *[]condition
 	}{{r.If, &compiled.all}, {r.Any, &compiled.any}} {
 		for _, c := range list.from {
-			counter := counters[c.Series]
+			counter := e.Counter(c.Series)
 			if counter == nil {
-				return nil, UnknownError{"series", c.Series, p.seriesNames()}
+				return nil, UnknownError{"series", c.Series, e.policy.seriesNames()}
 			}
-			*list.to = append(*list.to, newCondition(p, c, counter))
+			*list.to = append(*list.to, newCondition(e.policy, c, counter))
 		}
 	}
 	compiled.retry = compiled.tellsRetry()
 	return compiled, nil
 }
 
-func newCondition(p *Policy, c Condition, counter *series.Series) condition {
+func newCondition(p *Policy, c Condition, counter Counter) condition {
 	c.Key = p.key(&c)
 	if !c.Masked {
 		c.Mask = series.Host
 	}
-	return condition{Condition: c, series: counter, def: counter.Definition()}
+	return condition{Condition: c, counter: counter, def: counter.Definition()}
 }
 
 // judge is the verdict of the rule, nil when it does not fire.
@@ -141,7 +141,7 @@ func (r *rule) retryAfter(e *Engine, ev *Event, s Stage, now time.Time) time.Dur
 	refuses := (&Verdict{Action: r.Then}).RefusesAt(s)
 	clears := func(c *condition) time.Duration {
 		key := c.key(ev)
-		if !c.series.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
+		if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
 			return 0 // does not hold, and will not
 		}
 		own, leaky := ev.ownAmount(c, key)

@@ -1,0 +1,41 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Counter is a series that runs: what conditions read. A range of windows has
+// both ends included, and 0 is the current one.
+type Counter interface {
+	Definition() series.Definition
+
+	// Takes reports whether it counts keys like this one.
+	Takes(k series.Key) bool
+	// Count is the total over the windows from..to of the block that k is in
+	// under the mask, or of the text k.
+	Count(k series.Key, m series.Mask, from, to int, now time.Time) int64
+	// Counts is the count of every single window, appended to dst[:0], and how
+	// much of the current one has passed.
+	Counts(dst []int64, k series.Key, m series.Mask, now time.Time) (counts []int64, elapsed time.Duration)
+	// Remove forgets a key and reports whether there was anything to forget.
+	Remove(k series.Key) bool
+	// Len is how many keys there are.
+	Len() int
+}
+
+var _ Counter = (*series.Series)(nil)
+
+// Counters are the engine's series, in the order of the configuration.
+func (e *Engine) Counters() []Counter { return e.counters }
+
+// Counter is the series of that name; nil when there is none.
+func (e *Engine) Counter(name string) Counter {
+	for _, c := range e.counters {
+		if c.Definition().Name == name {
+			return c
+		}
+	}
+	return nil
+}
