@@ -68,6 +68,9 @@ func (r *Rule) does() string {
 	for _, h := range r.Headers {
 		does = append(does, "header "+h.Name)
 	}
+	if len(r.Notify) > 0 {
+		does = append(does, "notify "+strings.Join(r.Notify, " and "))
+	}
 	return strings.Join(does, ", ")
 }
 

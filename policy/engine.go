@@ -23,6 +23,7 @@ type Engine struct {
 	own      map[netip.Addr]bool
 	clock    clockWatch
 	log      decisionLog
+	notify   func(Firing)
 }
 
 // limit watches one series for counts that stopped at the limit of 64 bits and
@@ -50,6 +51,10 @@ type Options struct {
 	// Monotonic reads a clock that no step touches, in nanoseconds, at the
 	// moment that now tells. The default uses the monotonic part of now.
 	Monotonic func(now time.Time) time.Duration
+
+	// Notify hears of each firing of a rule with `notify`, in the path of the
+	// decision: it must return at once. Nil hears nothing.
+	Notify func(Firing)
 }
 
 // NewEngine prepares a policy that passed [Policy.Check].
@@ -60,6 +65,7 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 		own:    make(map[netip.Addr]bool),
 		clock:  newClockWatch(o.Monotonic),
 		log:    newDecisionLog(o.Log, p.LogRepeats),
+		notify: o.Notify,
 	}
 	for _, addr := range o.OwnAddresses {
 		e.own[addr.Unmap()] = true
@@ -226,6 +232,7 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 		}
 		fired.Shadow = r.Shadow || e.policy.Shadow
 		e.log.verdict(ev, fired, now)
+		e.tell(ev, r, fired, now)
 		if r.Shadow {
 			shadowRefusal = shadowRefusal || fired.RefusesAt(s)
 			continue

@@ -126,9 +126,9 @@ func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) (count in
 }
 
 // tellsRetry reports whether a text of the rule says when to try again: the
-// verdict's own sentence does.
+// verdict's own sentence does, and so do notifications.
 func (r *rule) tellsRetry() bool {
-	if r.reply.text == nil && (r.Then == Tempfail || r.Then == Disconnect) || r.reply.text.has(retryPlaceholder) {
+	if len(r.Notify) > 0 || r.reply.text == nil && (r.Then == Tempfail || r.Then == Disconnect) || r.reply.text.has(retryPlaceholder) {
 		return true
 	}
 	return slices.ContainsFunc(r.Headers, func(h HeaderTemplate) bool { return h.Value.has(retryPlaceholder) })

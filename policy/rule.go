@@ -53,11 +53,12 @@ type Rule struct {
 	If   []Condition // all must hold
 	Any  []Condition // at least one must hold
 
-	Then    Action    // Continue: the rule only marks, with Delay or Headers
+	Then    Action    // Continue: the rule only marks, with Delay or Headers, or tells, with Notify
 	Reply   *Template // nil: the verdict's own sentence
 	Headers []HeaderTemplate
 	Delay   time.Duration // at most MaxDelay
 	Shadow  bool          // judged and logged, not enforced
+	Notify  []string      // who is told when it fires
 
 	AllowSharedKey bool
 }
