@@ -6,7 +6,7 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, listen.go.
+// conditions.go, lists.go, listen.go, notify.go.
 //
 // # Values
 //
@@ -31,6 +31,7 @@ import (
 	"strings"
 
 	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -55,6 +56,7 @@ import (
 //	timeouts     {negotiate: 30s, frame: 30s, write: 30s, idle: 130m}
 //	                                   how long an MTA is waited for: decodeTimeouts
 //	lists        none                  names to lists that `when` can ask: decodeLists
+//	notify       none                  names to people that rules can tell: target
 //	series       none                  names to series: decodeOneSeries
 //	rules        none                  in the order in which they are judged: rule
 type Config struct {
@@ -64,6 +66,7 @@ type Config struct {
 	Timeouts    milter.Timeouts
 	Log         logging.Options
 	Lists       map[string]*policy.List // what `when` can ask; the policy has them already
+	Notify      []notify.Target         // in the order of the file
 	Policy      *policy.Policy
 }
 
@@ -141,7 +144,7 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 }
 
 // decode decodes the whole file: lists before the expressions that ask them,
-// series before the rules that read them.
+// series before the rules that read them, and whom they notify.
 func (d *decoder) decode(n node) {
 	n.mapping("keys such as listen, series and rules",
 		optional("listen", d.decodeListen),
@@ -153,6 +156,7 @@ func (d *decoder) decode(n node) {
 		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
 		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
 		optional("lists", d.decodeLists),
+		optional("notify", d.decodeNotify),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
 		unbuilt("state_dir", "nothing is kept on disk"),
@@ -160,7 +164,6 @@ func (d *decoder) decode(n node) {
 		unbuilt("tables", "a threshold is a number"),
 		unbuilt("monitors", "declare series of type ip that add at connect, accepted, or refused and rcpt_refused"),
 		unbuilt("history", "nothing is kept on disk"),
-		unbuilt("notify", "every verdict is a line of the log"),
 		unbuilt("cluster", "every node counts by itself"),
 	)
 	if !n.has("listen") {

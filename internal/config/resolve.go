@@ -118,7 +118,7 @@ func (d *decoder) echoInCondition(path []any) bool {
 	}
 	switch field := path[4].(string); field {
 	case "series":
-		return condition.unsure(field) || d.lostSeries()
+		return condition.unsure(field) || d.lostSection("series")
 	case "windows":
 		return condition.unsure(field) || series.unsure("windows")
 	case "sliding":
@@ -145,10 +145,11 @@ func (d *decoder) lostConditions(path []any) bool {
 	return len(r.If)+len(r.Any) == 0 && d.top.at(path[:2]).unsure("if", "any")
 }
 
-// lostSeries reports whether the file's series were not understood as a whole.
-func (d *decoder) lostSeries() bool {
-	section := d.top.child("series")
-	return d.lost[slot{d.top.Node, "series"}] || section != nil && d.bad[section]
+// lostSection reports whether what stands under a key at the top, such as
+// series, was not understood as a whole.
+func (d *decoder) lostSection(key string) bool {
+	section := d.top.child(key)
+	return d.lost[slot{d.top.Node, key}] || section != nil && d.bad[section]
 }
 
 // unsure reports whether what one of a mapping's keys says is in doubt: a

@@ -83,7 +83,7 @@ rules:
     if: {series: connections, windows: 0-9, scope: cluster}
     penalty: 1h
 `, `f:3:53: series "connections": persist is not built yet; leave it out: counts are kept in memory and begin anew when the daemon starts
-f:5:5: rule "flood": a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay or header
+f:5:5: rule "flood": a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay, header or notify
 f:7:9: rule "flood": the threshold is missing; write one of above, at_least, below, at_most, for example above: 100
 f:7:40: rule "flood": the series has windows 0-2; 9 is beyond
 f:7:45: rule "flood": scope is not built yet; leave it out: every node counts by itself
@@ -104,7 +104,7 @@ rules:
 f:3:16: series "connections": windows is missing; write for example windows: 6
 f:3:36: series "connections": at is missing; write for example at: connect
 f:5:5: rule 1: name is missing; write for example name: connection-flood
-f:5:5: rule 1: a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay or header
+f:5:5: rule 1: a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay, header or notify
 f:6:9: rule 1: series is missing; write for example series: connections
 f:6:9: rule 1: the threshold is missing; write one of above, at_least, below, at_most, for example above: 100`},
 		{"conditions that were not understood are not missed by the reply", `
@@ -136,6 +136,16 @@ sereis:
 rules:
   - {name: a, at: connect, if: {series: connections, above: 1}, then: reject}
 `, `f:2:1: unknown key "sereis"; did you mean series?`},
+		{"nor are targets", `
+notfy: {admin: {mail: postmaster@example.com}}
+rules:
+  - {name: a, at: connect, then: reject, notify: admin}
+`, `f:2:1: unknown key "notfy"; did you mean notify?`},
+		{"a broken target is there all the same", `
+notify: {admin: {mail: postmaster}}
+rules:
+  - {name: a, at: connect, then: reject, notify: admin}
+`, `f:2:24: notify "admin": mail is not a mail address: "postmaster"; write name@domain, in ASCII`},
 		{"one that is missing among them is", `
 series:
   connections: {type: ip, interval: 5m, windows: 3, add: {at: conect}}

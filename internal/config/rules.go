@@ -37,12 +37,13 @@ func ruleSubject(i int, name string) string {
 //	if                none      a condition, or a list that must hold as a whole
 //	any               none      a list of conditions of which at least one must hold
 //	then              none      accept, tempfail, reject, disconnect, discard, quarantine; without it the rule
-//	                            only marks, by delay or header, and the next one is asked
+//	                            only marks or tells, by delay, header or notify, and the next one is asked
 //	reply             a sentence of the verdict's own
 //	                            the text of a refusal with {placeholders}; a code in front must fit the verdict
 //	header            none      `Name: value` with {placeholders}, or a list, put at the top of the message;
 //	                            received fields of that name are removed
 //	delay             none      how long the answer waits, 1s to 8s
+//	notify            none      a name in notify, or a list of them: who is told when it fires
 //	mode              enforce   shadow: judged and logged, and the next rule is asked
 //	allow_shared_key  false     true: conditions hold for loopback, this host's own addresses and <> too
 func (d *decoder) rule(n node, r *policy.Rule) {
@@ -57,13 +58,13 @@ func (d *decoder) rule(n node, r *policy.Rule) {
 		optional("reply", set(&r.Reply, reply)),
 		optional("header", func(n node) { r.Headers = headers(n.items()) }),
 		optional("delay", set(&r.Delay, duration(time.Second, policy.MaxDelay))),
+		optional("notify", set(&r.Notify, d.told)),
 		optional("mode", set(&r.Shadow, shadow)),
 		optional("allow_shared_key", set(&r.AllowSharedKey, node.boolean)),
 		unbuilt("penalty", "a rule fires as long as its conditions hold"),
-		unbuilt("notify", "every verdict is a line of the log"),
 	)
-	if n.lacks("then", "delay", "header") {
-		n.errorf("a rule needs then: %s; or delay or header", nameList(policy.ActionNames()))
+	if n.lacks("then", "delay", "header", "notify") {
+		n.errorf("a rule needs then: %s; or delay, header or notify", nameList(policy.ActionNames()))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
@@ -112,6 +114,14 @@ func TestEverything(t *testing.T) {
 		same(t, c.MaxSessions, 100_000)
 		same(t, c.Timeouts, milter.Timeouts{Negotiate: 5 * time.Second, Frame: 10 * time.Minute, Write: time.Second, Idle: 24 * time.Hour})
 	})
+	t.Run("notify", func(t *testing.T) {
+		same(t, c.Notify, []notify.Target{
+			{Name: "admin", Every: time.Hour, Via: &notify.Mail{To: "postmaster@example.com", Server: "127.0.0.1:25", StartTLS: notify.TLSNever}},
+			{Name: "ops", Every: 31 * 24 * time.Hour, Via: &notify.Mail{To: "o'ps+am@example.com", Server: "mx.example.com:587", From: "audit@example.com", StartTLS: notify.TLSRequired}},
+			{Name: "relay", Every: time.Hour, Via: &notify.Mail{To: "ops@example.com", Server: "[2001:db8::25]:25", StartTLS: notify.TLSOffered}},
+			{Name: "chat", Every: time.Minute, Via: &notify.Webhook{URL: &url.URL{Scheme: "https", Host: "chat.example.com", Path: "/hook", RawQuery: "x=1"}, Token: "s3cret.Token"}},
+		})
+	})
 	t.Run("series", func(t *testing.T) {
 		same(t, definitions(c), []series.Definition{
 			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 20_000},
@@ -147,12 +157,13 @@ func absolute(t *testing.T, path string) string {
 }
 
 var everyRule = []string{
-	`trusted at connect: when client_address in trusted, then accept, reply <nil>, headers [], delay 0s, shadow false, shared false`,
-	`connection-flood at connect, mail: when <nil>, then tempfail, reply 450 4.7.1 Too many connections from {network}, try again in {retry_after}, headers [], delay 2s, shadow false, shared true`,
-	"quota at rcpt: when sasl_username != \"\"\nand sender not in bulk, then reject, reply 550 5.7.1 {count} recipients, {threshold} allowed, headers [], delay 0s, shadow true, shared false",
-	`mark at eom: when <nil>, then continue, reply <nil>, headers [{X-Audit {sender}} {X-Audit-Count {count} of {threshold}}], delay 0s, shadow false, shared false`,
-	`mark-more at eoh: when <nil>, then continue, reply <nil>, headers [{X-Audit-Spam {header["X-Spam"]}}], delay 8s, shadow false, shared false`,
-	`closing at helo: when helo_name == "localhost", then disconnect, reply <nil>, headers [], delay 0s, shadow false, shared false`,
+	`trusted at connect: when client_address in trusted, then accept, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
+	`connection-flood at connect, mail: when <nil>, then tempfail, reply 450 4.7.1 Too many connections from {network}, try again in {retry_after}, headers [], delay 2s, notify [admin chat], shadow false, shared true`,
+	"quota at rcpt: when sasl_username != \"\"\nand sender not in bulk, then reject, reply 550 5.7.1 {count} recipients, {threshold} allowed, headers [], delay 0s, notify [], shadow true, shared false",
+	`mark at eom: when <nil>, then continue, reply <nil>, headers [{X-Audit {sender}} {X-Audit-Count {count} of {threshold}}], delay 0s, notify [], shadow false, shared false`,
+	`mark-more at eoh: when <nil>, then continue, reply <nil>, headers [{X-Audit-Spam {header["X-Spam"]}}], delay 8s, notify [], shadow false, shared false`,
+	`telling at helo: when helo_name == "x", then continue, reply <nil>, headers [], delay 0s, notify [ops], shadow false, shared false`,
+	`closing at helo: when helo_name == "localhost", then disconnect, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
 }
 
 var everyCondition = []policy.Condition{
@@ -205,8 +216,8 @@ func rules(c *Config) (all []string) {
 		for _, h := range r.Headers {
 			headers = append(headers, fmt.Sprintf("{%s %s}", h.Name, h.Value))
 		}
-		all = append(all, fmt.Sprintf("%s at %v: when %s, then %v, reply %s, headers [%s], delay %v, shadow %v, shared %v",
-			r.Name, r.At, spelled(r.When), r.Then, spelled(r.Reply), strings.Join(headers, " "), r.Delay, r.Shadow, r.AllowSharedKey))
+		all = append(all, fmt.Sprintf("%s at %v: when %s, then %v, reply %s, headers [%s], delay %v, notify %v, shadow %v, shared %v",
+			r.Name, r.At, spelled(r.When), r.Then, spelled(r.Reply), strings.Join(headers, " "), r.Delay, r.Notify, r.Shadow, r.AllowSharedKey))
 	}
 	return all
 }

@@ -1,0 +1,55 @@
+package notify_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestCloseTriesWhatWaitsOnceMore(t *testing.T) {
+	h := newHook(t, 503)
+	synctest.Test(t, func(t *testing.T) {
+		p := open(t, h.everyone(""))
+		for _, user := range []string{"alice", "bob", "carol"} {
+			p.rcpt(user)
+		}
+		p.settle()
+		p.log.take()
+		h.took()
+		h.answer(200, 503)
+		begin := time.Now()
+		p.notifier.Close(3 * time.Second)
+		if got, want := h.told(t, "key"), "alice; bob; carol"; got != want || time.Now() != begin {
+			t.Errorf("told %q after %v, want %q at once", got, time.Since(begin), want)
+		}
+		p.wantNumbers("sent 1, failed 2, dropped 0, suppressed 0, queued 0")
+		p.wantLog(
+			`level=ERROR msg="a notification was not delivered" target=chat rule=quota key=bob error="the webhook answers 503 Service Unavailable: this is 503"`,
+			`level=ERROR msg="a notification was not delivered" target=chat rule=quota key=carol error="the webhook answers 503 Service Unavailable: this is 503"`)
+		p.rcpt("dave") // too late, and no harm
+	})
+}
+
+// A server that takes the connection and never answers holds nobody up. Outside
+// of a bubble, since there no time passes as long as a server is waited for.
+func TestCloseHasABound(t *testing.T) {
+	asked, done := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-done
+	}))
+	defer server.Close()
+	defer close(done)
+	p := open(t, (&hook{Server: server}).everyone(""))
+	p.rcpt("alice")
+	<-asked
+	p.rcpt("bob")
+	p.notifier.Close(10 * time.Millisecond)
+	log := p.log.take()
+	if strings.Count(log, `a notification was not delivered`) != 2 || strings.Count(log, `error="audit-milter is stopping"`) < 2 {
+		t.Errorf("logged %s", log)
+	}
+}

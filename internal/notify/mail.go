@@ -1,0 +1,228 @@
+package notify
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/smtp"
+	"net/textproto"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/emersion/go-message/mail"
+
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// Mail writes to one address by an SMTP server.
+type Mail struct {
+	To       string // name@domain
+	From     string // in the header; "": audit-milter at the node's name
+	Server   string // host:port
+	StartTLS StartTLS
+}
+
+// StartTLS says when the connection is encrypted. The server's certificate is
+// then verified for the host that was named.
+type StartTLS uint8
+
+// The values of starttls.
+const (
+	TLSNever StartTLS = iota
+	TLSOffered
+	TLSRequired
+)
+
+var tlsNames = [...]string{"never", "offered", "required"}
+
+// ParseStartTLS understands what starttls may say.
+func ParseStartTLS(name string) (StartTLS, bool) {
+	for s, known := range tlsNames {
+		if known == name {
+			return StartTLS(s), true
+		}
+	}
+	return 0, false
+}
+
+// StartTLSNames lists what starttls may say.
+func StartTLSNames() []string { return tlsNames[:] }
+
+func (m *Mail) String() string {
+	return fmt.Sprintf("mail to %s by %s, starttls %s", m.To, m.Server, tlsNames[m.StartTLS])
+}
+
+// from is the header's sender. The envelope's is the null sender: a bounce of a
+// notification would be of no use, and could come back as one.
+func (m *Mail) from(n *notice) string { return cmp.Or(m.From, "audit-milter@"+n.Node) }
+
+func (m *Mail) send(ctx context.Context, n *notice) error {
+	message, err := m.compose(n)
+	if err != nil {
+		return permanentError{err}
+	}
+	err = m.submit(ctx, n.Node, message)
+	if answer, ok := errors.AsType[*textproto.Error](err); ok {
+		err = fmt.Errorf("the SMTP server answers %d %s", answer.Code, policy.Printable(answer.Msg))
+		if answer.Code/100 == 5 {
+			return permanentError{err}
+		}
+	}
+	return err
+}
+
+// submit speaks one SMTP dialogue.
+func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", m.Server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c, err := m.greet(conn, node)
+	if err != nil {
+		return err
+	}
+	if err := m.hand(c, message); err != nil {
+		return err
+	}
+	_ = c.Quit() // the message is theirs already
+	return nil
+}
+
+// greet says hello, encrypted as configured.
+func (m *Mail) greet(conn net.Conn, node string) (*smtp.Client, error) {
+	host, _, err := net.SplitHostPort(m.Server)
+	if err != nil {
+		return nil, err
+	}
+	c, err := smtp.NewClient(conn, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Hello(node); err != nil {
+		return nil, err
+	}
+	offered, _ := c.Extension("STARTTLS")
+	switch {
+	case m.StartTLS == TLSNever, m.StartTLS == TLSOffered && !offered:
+		return c, nil
+	case !offered:
+		return nil, errors.New("the SMTP server offers no STARTTLS, which starttls: required asks for")
+	}
+	return c, c.StartTLS(&tls.Config{ServerName: host})
+}
+
+// hand hands the message over. The client's own Mail would ask for 8BITMIME and
+// SMTPUTF8 where they are offered, and then the next server must have them, too.
+func (m *Mail) hand(c *smtp.Client, message []byte) error {
+	if err := c.Text.PrintfLine("MAIL FROM:<>"); err != nil {
+		return err
+	}
+	if _, _, err := c.Text.ReadResponse(250); err != nil {
+		return err
+	}
+	if err := c.Rcpt(m.To); err != nil {
+		return err
+	}
+	body, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := body.Write(message); err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// compose writes the message. Its id stays the same when it is sent again, so
+// that a mail server can see that it is.
+func (m *Mail) compose(n *notice) ([]byte, error) {
+	var h mail.Header
+	h.SetDate(n.at)
+	h.SetAddressList("From", []*mail.Address{{Name: "audit-milter", Address: m.from(n)}})
+	h.SetAddressList("To", []*mail.Address{{Address: m.To}})
+	h.SetSubject("[audit-milter] " + n.headline(n.Key))
+	h.Set("Auto-Submitted", "auto-generated")
+	h.SetContentType("text/plain", map[string]string{"charset": "utf-8"})
+	if n.id == "" {
+		if err := h.GenerateMessageIDWithHostname(n.Node); err != nil {
+			return nil, err
+		}
+		n.id, _ = h.MessageID()
+	}
+	h.SetMessageID(n.id)
+	var message bytes.Buffer
+	w, err := mail.CreateSingleInlineWriter(&message, h)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write([]byte(n.mailText())); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return message.Bytes(), nil
+}
+
+// mailText tells all of it in lines.
+func (n *notice) mailText() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n", n.headline(n.Key))
+	if n.why != "" {
+		fmt.Fprintf(&b, "%s.\n", n.why)
+	}
+	for _, sentence := range n.untold() {
+		fmt.Fprintf(&b, "%s.\n", sentence)
+	}
+	b.WriteString("\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, line := range n.lines() {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1])
+		}
+	}
+	w.Flush()
+	fmt.Fprintf(&b, "\nTo look deeper, on %s:\n\n    audit-milter explain %s\n", n.Node, shellWord(n.Key))
+	return b.String()
+}
+
+// lines are the facts, for people.
+func (n *notice) lines() [][2]string {
+	lines := [][2]string{
+		{"verdict", n.Verdict + " at " + n.Stage},
+		{"reply", n.Reply},
+		{"key", n.Key},
+	}
+	if m := n.measure; m != nil {
+		lines = append(lines,
+			[2]string{"series", m.Series},
+			[2]string{"windows", m.Windows},
+			[2]string{"count", fmt.Sprint(m.Count)},
+			[2]string{"threshold", fmt.Sprint(m.Threshold)},
+			[2]string{"clears", "in " + policy.DurationText(time.Duration(m.RetryAfter)*time.Second) + ", if nothing more comes"})
+	}
+	return append(lines,
+		[2]string{"client", n.Client},
+		[2]string{"sender", n.Sender},
+		[2]string{"recipient", n.Recipient},
+		[2]string{"session", n.Session},
+		[2]string{"queue id", n.QueueID},
+		[2]string{"time", n.at.Format(time.RFC1123Z)})
+}
+
+// shellWord is a text as a shell takes it for one word, and the command behind
+// it not for a flag.
+func shellWord(text string) string {
+	word := "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	if strings.HasPrefix(text, "-") {
+		return "-- " + word
+	}
+	return word
+}

@@ -1,0 +1,81 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// Webhook posts JSON to a URL.
+type Webhook struct {
+	URL   *url.URL
+	Token string // sent as Authorization: Bearer, unless ""
+}
+
+// client keeps no connection between notifications, which are rare. Nor does it
+// follow to another address: that would turn the POST into a GET.
+var client = &http.Client{
+	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// String is the host alone: a webhook's path is often its password.
+func (w *Webhook) String() string { return "webhook at " + w.URL.Host }
+
+func (w *Webhook) send(ctx context.Context, n *notice) error {
+	request, err := w.request(ctx, n)
+	if err != nil {
+		return permanentError{err}
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		if with, ok := errors.AsType[*url.Error](err); ok {
+			err = with.Err // without the URL
+		}
+		return err
+	}
+	defer response.Body.Close()
+	return answered(response)
+}
+
+func (w *Webhook) request(ctx context.Context, n *notice) (*http.Request, error) {
+	body, err := json.Marshal(n)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("User-Agent", "audit-milter")
+	if w.Token != "" {
+		request.Header.Set("Authorization", "Bearer "+w.Token)
+	}
+	return request, nil
+}
+
+// maxSaid is how much of an answer's text the log shows, in bytes.
+const maxSaid = 200
+
+// answered is the error of an answer. It is permanent unless the server is in
+// trouble or asks to come back later.
+func answered(response *http.Response) error {
+	if response.StatusCode/100 == 2 {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(response.Body, maxSaid)) // for people; what there is of it will do
+	err := fmt.Errorf("the webhook answers %s: %s", policy.Printable(response.Status), policy.Printable(string(bytes.TrimSpace(text))))
+	switch code := response.StatusCode; {
+	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
+		return err
+	}
+	return permanentError{err}
+}
