@@ -52,13 +52,26 @@ func describe(out io.Writer, conf *config.Config) {
 	for _, name := range slices.Sorted(maps.Keys(conf.Lists)) {
 		fmt.Fprintf(w, "list %s\t%s\n", name, conf.Lists[name])
 	}
+	for _, t := range conf.Notify {
+		fmt.Fprintf(w, "notify %s\t%s\n", t.Name, t)
+	}
 	w.Flush()
 	describeSeries(out, p)
 	describeRules(out, p)
 	fmt.Fprintln(out, "\nNotes")
-	for _, note := range p.Notes() {
+	for _, note := range slices.Concat(p.Notes(), notifyNotes(conf)) {
 		fmt.Fprintf(out, "  - %s\n", note)
 	}
+}
+
+// notifyNotes name the targets that no rule names.
+func notifyNotes(conf *config.Config) (notes []string) {
+	for _, t := range conf.Notify {
+		if !slices.ContainsFunc(conf.Policy.Rules, func(r *policy.Rule) bool { return slices.Contains(r.Notify, t.Name) }) {
+			notes = append(notes, fmt.Sprintf("notify %s: no rule names it, so it is never told anything", t.Name))
+		}
+	}
+	return notes
 }
 
 func describeSeries(out io.Writer, p *policy.Policy) {

@@ -25,12 +25,15 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"daemon": startDaemon,
-			"signal": signalDaemon,
-			"status": exitStatus,
+			"daemon":   startDaemon,
+			"received": received,
+			"receiver": startReceiver,
+			"signal":   signalDaemon,
+			"status":   exitStatus,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[daemonKey{}] = new(daemon)
+			env.Values[receiverKey{}] = &receiver{letters: make(chan []byte, 100)}
 			root, err := filepath.Abs("../..")
 			env.Setenv("ROOT", root)
 			return err

@@ -18,15 +18,17 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
-// The bounds of the end: how long sessions may go on after SIGTERM, and then the
-// log, if its reader is slow.
+// The bounds of the end: how long sessions may go on after SIGTERM, then
+// notifications, if their targets are slow, and then the log, if its reader is.
 const (
-	drainTime = 10 * time.Second
-	flushTime = time.Second
+	drainTime  = 10 * time.Second
+	notifyTime = 3 * time.Second
+	flushTime  = time.Second
 )
 
 func serveCommand() *cobra.Command {
@@ -62,7 +64,8 @@ func serve(path string, out io.Writer) error {
 	log := logging.Open(os.Stderr, conf.Log)
 	defer log.Close(flushTime)
 	limitMemory(log.Logger)
-	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log.Logger, OwnAddresses: ownAddresses(log.Logger)})
+	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
+	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log.Logger, OwnAddresses: ownAddresses(log.Logger), Notify: notifier.Fired})
 	if err != nil {
 		return err
 	}
@@ -86,6 +89,7 @@ func serve(path string, out io.Writer) error {
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	tellFewDescriptors(conf, log.Logger)
 	err = supervise(server, conf.Listen, listeners, signals, log)
+	notifier.Close(notifyTime)
 	engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
 	return err
