@@ -48,36 +48,36 @@ func (a *arena[T]) reset(i uint32) *T {
 	return v
 }
 
-// slab is an arena of rows of counts that are all as long, which is known only
-// when the program runs.
-type slab struct {
+// slab is an arena of rows that are all as long, which is known only when the
+// program runs.
+type slab[T any] struct {
 	indexes
-	len    int  // of each, in counts
+	len    int  // of each row
 	bits   uint // a chunk holds 1<<bits of them
-	chunks [][]int64
+	chunks [][]T
 }
 
-// slabChunk is the size of a chunk, in counts, if one row has not more.
+// slabChunk is the size of a chunk, in elements, if one row has not more.
 const slabChunk = 16 << 10 / 8
 
-func newSlab(length int) slab {
-	s := slab{len: length}
+func newSlab[T any](length int) slab[T] {
+	s := slab[T]{len: length}
 	for length<<(s.bits+1) <= slabChunk {
 		s.bits++
 	}
 	return s
 }
 
-func (s *slab) at(i uint32) []int64 {
+func (s *slab[T]) at(i uint32) []T {
 	start := int(i&(1<<s.bits-1)) * s.len
 	return s.chunks[i>>s.bits][start : start+s.len]
 }
 
 // reset makes a row zero; an index that was just handed out may need a new
 // chunk.
-func (s *slab) reset(i uint32) []int64 {
+func (s *slab[T]) reset(i uint32) []T {
 	for int(i>>s.bits) >= len(s.chunks) {
-		s.chunks = append(s.chunks, make([]int64, s.len<<s.bits))
+		s.chunks = append(s.chunks, make([]T, s.len<<s.bits))
 	}
 	at := s.at(i)
 	clear(at)

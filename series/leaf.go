@@ -28,7 +28,7 @@ type leaves struct {
 	wides arena[[leafCap]address] // the addresses, if the kind is wide
 	names arena[[leafCap]name]    // where the texts are, if it is named
 	texts texts
-	rooms [leafCap / roomStep]slab // the rows, by how many a leaf has
+	rooms [leafCap / roomStep]slab[int64] // the rows, by how many a leaf has
 }
 
 // roomStep is by how many rows a leaf grows.
@@ -37,7 +37,7 @@ const roomStep = 4
 func newLeaves(k kind, windows int) leaves {
 	l := leaves{kind: k, windows: windows}
 	for i := range l.rooms {
-		l.rooms[i] = newSlab((i + 1) * roomStep * windows)
+		l.rooms[i] = newSlab[int64]((i + 1) * roomStep * windows)
 	}
 	return l
 }

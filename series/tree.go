@@ -24,8 +24,8 @@ type tree struct {
 	root    link
 	all     block // the sum of everything, also while there is no node
 	nodes   arena[node]
-	sums    slab    // the nodes' rows, which have the indexes of both
-	scratch []int64 // two rows
+	sums    slab[int64] // the nodes' rows, which have the indexes of both
+	scratch []int64     // two rows
 	leaves  leaves
 	keys    atomic.Int64  // in all leaves; changed under the lock
 	total   *atomic.Int64 // the same of the whole series
@@ -60,7 +60,7 @@ const longAgo = math.MinInt64 / 2
 func (t *tree) init(k kind, windows int, total *atomic.Int64) {
 	t.kind, t.windows, t.total = k, windows, total
 	t.all = block{window: longAgo, row: make(row, windows)}
-	t.sums = newSlab(windows)
+	t.sums = newSlab[int64](windows)
 	t.scratch = make([]int64, 2*windows)
 	t.leaves = newLeaves(k, windows)
 	t.oldest = longAgo

@@ -256,7 +256,7 @@ func TestTextsOfOneMark(t *testing.T) {
 // The largest rows fill a chunk each, the smallest share one.
 func TestRowsOfEverySize(t *testing.T) {
 	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, leafCap * MaxWindows} {
-		s := newSlab(length)
+		s := newSlab[int64](length)
 		for n := range int64(300) {
 			at := s.reset(s.take())
 			if len(at) != length || at[0] != 0 {
