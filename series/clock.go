@@ -60,6 +60,17 @@ func (c *clock) current() int64 {
 	}
 }
 
+// start is when a window begins, in seconds since 1970, as the clock has it now:
+// after a step back, the windows before it begin earlier than they did.
+func (c *clock) start(w int64) int64 {
+	return (w - c.line.Load().offset) * (c.interval / int64(time.Second))
+}
+
+// window is the one that begins at that second or has it.
+func (c *clock) window(start int64) int64 {
+	return floorDiv(start, c.interval/int64(time.Second)) + c.line.Load().offset
+}
+
 // advance is the time that now counts as, and the timeline that it is on. A
 // timeline is retired before its successor stands, and read only if it is not
 // retired: so two readers can disagree about the time, but never about which

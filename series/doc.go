@@ -33,6 +33,13 @@
 // than an IPv4 /8 or an IPv6 /24), however many addresses the block holds.
 // IPv4-mapped IPv6 addresses are IPv4 addresses.
 //
+// # Different values
+//
+// A [Distinct] counts how many different values a key showed. Its windows, keys and
+// clock are the same; what it counts over several windows or in a block is a union,
+// which cannot be told from sums, so it keeps the blocks that it is defined with. It
+// also tells what is new in it, for others to merge ([Distinct.Deltas]).
+//
 // # Limits
 //
 // Counts are 64 bits wide, stop at ±(2⁶³-1), and may be negative. A count or the

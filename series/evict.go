@@ -158,8 +158,11 @@ type Evicted struct {
 	Keys   uint64
 	Amount int64 // the sum of what they had counted
 	IPv6   bool  // the keys' family, in a series of addresses
-	Bits   int   // the blocks of this size that they were in still count it, and so do all larger ones; 0 is everything
+	Bits   int   // the blocks of this size that they were in still count it, and so do all larger ones; 0 is everything; or Nowhere
 }
+
+// Nowhere is the Bits of keys whose counts are gone.
+const Nowhere = -1
 
 // Evictions tells what has been evicted since it was asked last: in a series of
 // addresses apart for each size of the smallest blocks that still count it, IPv4
