@@ -9,8 +9,18 @@ import (
 // add is an Add ready to count.
 type add struct {
 	Add
-	series *series.Series
-	def    series.Definition
+	series   *series.Series   // nil in a distinct one
+	distinct *series.Distinct // nil in any other
+	of       *Distinct        // what the distinct one counts
+	def      series.Definition
+}
+
+// counter is the series that the add counts in.
+func (a *add) counter() Counter {
+	if a.distinct != nil {
+		return a.distinct
+	}
+	return a.series
 }
 
 // counted is an amount that an event has added.
@@ -38,7 +48,11 @@ func (e *Engine) add(ev *Event, s Stage, now time.Time) (err error) {
 
 func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
 	key := a.Key.of(ev, a.def.Type)
-	if !a.series.Takes(key) {
+	if !a.counter().Takes(key) {
+		return
+	}
+	if a.distinct != nil {
+		e.show(ev, s, a, key, now)
 		return
 	}
 	n := a.Amount.of(ev)

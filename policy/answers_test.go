@@ -146,7 +146,7 @@ func asks(w *When) Add {
 }
 
 func seriesOf(name string, adds ...Add) *Series {
-	return &Series{series.Definition{Name: name, Type: series.String, Interval: time.Minute, Windows: 1}, adds}
+	return &Series{Definition: series.Definition{Name: name, Type: series.String, Interval: time.Minute, Windows: 1}, Adds: adds}
 }
 
 func TestWhenIsAskedOnceWhileItsAnswerHolds(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 func (p *Policy) Check() []*FieldError {
 	c := &checker{policy: p}
 	for _, s := range p.Series {
+		c.distinct(at{"series", s.Name, "distinct"}, s)
 		for i := range s.Adds {
 			c.add(at{"series", s.Name, "add", i}, s, &s.Adds[i])
 		}
@@ -49,6 +50,10 @@ func (c *checker) add(place at, s *Series, a *Add) {
 	if a.Amount.From {
 		c.known(place.in("count"), []placed{{Term: Term{Attribute: a.Amount.Attr}}}, a.At)
 	}
+	if s.Distinct != nil {
+		c.addOfValue(place, s, a)
+		return
+	}
 	if !a.Leaky {
 		return
 	}
@@ -56,6 +61,32 @@ func (c *checker) add(place at, s *Series, a *Add) {
 		if stage.IsOutcome() {
 			c.fail(place.in("leaky"), "leaky takes back what this filter refuses at the same stage; nothing is refused at %s", stage)
 		}
+	}
+}
+
+// distinct checks the value of which different ones are counted.
+func (c *checker) distinct(place at, s *Series) {
+	if s.Distinct == nil {
+		return
+	}
+	var stages StageSet
+	for _, a := range s.Adds {
+		stages |= a.At
+	}
+	of := s.Distinct.Of
+	c.known(place.in("of"), []placed{{Term: of}}, stages)
+	if s.Distinct.masked() && of.Attribute.Kind() != Address {
+		c.fail(place.in("mask"), "the mask makes networks of addresses, client_address or server_address; %s is none", of)
+	}
+}
+
+// addOfValue checks what an add cannot say of a value.
+func (c *checker) addOfValue(place at, s *Series, a *Add) {
+	if a.Amount != (Amount{}) {
+		c.fail(place.in("count"), "series %q counts different values, each once; leave count out", s.Name)
+	}
+	if a.Leaky {
+		c.fail(place.in("leaky"), "series %q counts different values, which cannot be taken back, since others may have shown the same; leave leaky out", s.Name)
 	}
 }
 
@@ -170,7 +201,10 @@ func (c *checker) condition(place at, r *Rule, cond *Condition) {
 	if cond.To >= s.Windows {
 		c.fail(place.in("windows"), "the series has windows 0-%d; %d is beyond", s.Windows-1, cond.To)
 	}
-	if cond.Sliding && (cond.From != 0 || cond.To == 0) {
+	switch {
+	case cond.Sliding && s.Distinct != nil:
+		c.fail(place.in("sliding"), "series %q counts different values, and a part of them has no weight; leave sliding out", s.Name)
+	case cond.Sliding && (cond.From != 0 || cond.To == 0):
 		c.fail(place.in("sliding"), "sliding weights the last window of a range that begins at 0, such as windows: 0-1, not %s", windowsText(cond.From, cond.To))
 	}
 	if cond.Masked && !s.Type.IsAddress() {

@@ -12,8 +12,9 @@ import (
 // condition is a Condition ready to be evaluated.
 type condition struct {
 	Condition
-	counter Counter
-	def     series.Definition
+	counter  Counter
+	def      series.Definition
+	distinct bool // it counts different values, of which nobody knows when they leave
 }
 
 // read evaluates the condition and tells its count, rounded down. An absent
@@ -165,7 +166,7 @@ func (c *condition) span() time.Duration {
 // known or never happens. Own is what the event itself adds to the key, and
 // back is the part of what it has just added that is taken back.
 func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
-	if c.Op != Above && c.Op != AtLeast {
+	if c.distinct || c.Op != Above && c.Op != AtLeast {
 		return 0, false
 	}
 	counts, elapsed := c.counts(ev, key, now)

@@ -14,7 +14,7 @@ type Counter interface {
 	// Takes reports whether it counts keys like this one.
 	Takes(k series.Key) bool
 	// Count is the total over the windows from..to of the block that k is in
-	// under the mask, or of the text k.
+	// under the mask, or of the text k; of different values, their union.
 	Count(k series.Key, m series.Mask, from, to int, now time.Time) int64
 	// Counts is the count of every single window, appended to dst[:0], and how
 	// much of the current one has passed.
@@ -25,7 +25,10 @@ type Counter interface {
 	Len() int
 }
 
-var _ Counter = (*series.Series)(nil)
+var (
+	_ Counter = (*series.Series)(nil)
+	_ Counter = (*series.Distinct)(nil)
+)
 
 // Counters are the engine's series, in the order of the configuration.
 func (e *Engine) Counters() []Counter { return e.counters }

@@ -25,8 +25,11 @@ func (a Add) String() string {
 }
 
 func (a Amount) String() string {
-	if a.From {
+	switch {
+	case a.From:
 		return a.Attr.String()
+	case a.N == 0:
+		return "a value"
 	}
 	return fmt.Sprintf("%+d", a.N)
 }

@@ -29,9 +29,10 @@ type Engine struct {
 // limit watches one series for counts that stopped at the limit of 64 bits and
 // for keys that had to leave.
 type limit struct {
-	name   string
-	series *series.Series
-	told   atomic.Uint64 // how many adds were cut, as far as the log says
+	name    string
+	series  *series.Series // nil for a distinct one, whose counts have no limit
+	evicted func() []series.Evicted
+	told    atomic.Uint64 // how many adds were cut, as far as the log says
 }
 
 // plan is what happens at one stage, in the order of the configuration.
@@ -71,13 +72,9 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 		e.own[addr.Unmap()] = true
 	}
 	for _, s := range p.Series {
-		counter, err := series.Define(s.Definition)
-		if err != nil {
+		if err := e.planSeries(s); err != nil {
 			return nil, fmt.Errorf("series %q: %w", s.Name, err)
 		}
-		e.counters = append(e.counters, counter)
-		e.limits = append(e.limits, &limit{name: s.Name, series: counter})
-		e.planAdds(s, counter)
 	}
 	for _, r := range p.Rules {
 		if err := e.planRule(r); err != nil {
@@ -87,9 +84,31 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) planAdds(s *Series, counter *series.Series) {
+// planSeries makes an empty series and plans its adds.
+func (e *Engine) planSeries(s *Series) (err error) {
+	to := add{def: s.Definition, of: s.Distinct}
+	l := &limit{name: s.Name}
+	if s.Distinct != nil {
+		to.distinct, err = series.DefineDistinct(s.Definition, e.policy.masks(s))
+		l.evicted = to.distinct.Evictions
+	} else {
+		to.series, err = series.Define(s.Definition)
+		l.series, l.evicted = to.series, to.series.Evictions
+	}
+	if err != nil {
+		return err
+	}
+	e.counters = append(e.counters, to.counter())
+	e.limits = append(e.limits, l)
+	e.planAdds(s, to)
+	return nil
+}
+
+func (e *Engine) planAdds(s *Series, to add) {
 	for i := range s.Adds {
-		a := &add{Add: s.Adds[i], series: counter, def: s.Definition}
+		a := &add{}
+		*a = to
+		a.Add = s.Adds[i]
 		a.Key = a.Key.orClient(s.Type)
 		for at := range a.At.All {
 			e.stages[at].adds = append(e.stages[at].adds, a)
@@ -121,12 +140,14 @@ func (e *Engine) Close() {
 // since the last time, and those whose keys did not all fit.
 func (e *Engine) tellLimits() {
 	for _, l := range e.limits {
-		cut := l.series.Saturated()
-		if told := l.told.Swap(cut); cut > told {
-			e.log.limit(l.name, cut-told)
+		if l.series != nil {
+			cut := l.series.Saturated()
+			if told := l.told.Swap(cut); cut > told {
+				e.log.limit(l.name, cut-told)
+			}
 		}
-		if evicted := l.series.Evictions(); evicted != nil {
-			e.log.evicted(l.series.Definition(), evicted)
+		if evicted := l.evicted(); evicted != nil {
+			e.log.evicted(e.Counter(l.name).Definition(), evicted)
 		}
 	}
 }

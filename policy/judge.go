@@ -46,7 +46,8 @@ func newCondition(p *Policy, c Condition, counter Counter) condition {
 	if !c.Masked {
 		c.Mask = series.Host
 	}
-	return condition{Condition: c, counter: counter, def: counter.Definition()}
+	_, distinct := counter.(*series.Distinct)
+	return condition{Condition: c, counter: counter, def: counter.Definition(), distinct: distinct}
 }
 
 // judge is the verdict of the rule, nil when it does not fire.

@@ -173,6 +173,16 @@ func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amoun
 		slog.String("session", ev.Session))
 }
 
+// value writes a value that was added to a distinct series, which may have it.
+func (l *decisionLog) value(ev *Event, s Stage, name string, key series.Key, value string) {
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, "add",
+		slog.String("stage", s.String()),
+		slog.String("series", name),
+		clientText("key", key.String()),
+		clientText("value", value),
+		slog.String("session", ev.Session))
+}
+
 // topic is what may be said only every so often, of one of few: a rule, or a
 // stage.
 type topic struct{ what, of string }
@@ -217,7 +227,9 @@ func (l *decisionLog) evicted(d series.Definition, evicted []series.Evicted) {
 	var folded []string
 	for _, e := range evicted {
 		keys, amount = keys+e.Keys, addCapped(amount, e.Amount)
-		folded = append(folded, fmt.Sprintf("%d in %s", e.Amount, blocksOf(e)))
+		if e.Bits != series.Nowhere {
+			folded = append(folded, fmt.Sprintf("%d in %s", e.Amount, blocksOf(e)))
+		}
 	}
 	attrs := []slog.Attr{
 		slog.String("series", d.Name),
@@ -225,7 +237,7 @@ func (l *decisionLog) evicted(d series.Definition, evicted []series.Evicted) {
 		slog.Uint64("keys", keys),
 		slog.Int64("amount", amount),
 	}
-	if d.Type.IsAddress() {
+	if d.Type.IsAddress() && folded != nil {
 		attrs = append(attrs, slog.String("still_counted", strings.Join(folded, ", ")))
 	}
 	l.log.LogAttrs(context.Background(), slog.LevelWarn, "max_keys reached: keys were evicted", attrs...)

@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // Notes are what an admin should know of a policy that is right: what it costs,
 // and where it may surprise.
 func (p *Policy) Notes() []string {
-	return slices.Concat(p.stageNotes(), p.windowNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes())
+	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes())
 }
 
 func (p *Policy) stageNotes() []string {
@@ -32,12 +34,36 @@ func (p *Policy) windowNotes() (notes []string) {
 	return notes
 }
 
+// memoryNotes tell what a series of different values can take, since a key's memory
+// grows with what it shows.
+func (p *Policy) memoryNotes() (notes []string) {
+	for _, s := range p.Series {
+		if s.Distinct != nil {
+			notes = append(notes, fmt.Sprintf("series %s: takes %s of memory at the most, when each of max_keys %d shows many values in every window", s.Name, sizeText(series.DistinctMemory(s.Definition)), s.MaxKeys))
+		}
+	}
+	return notes
+}
+
+// sizeText is a number of bytes with a unit.
+func sizeText(n int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GB", 1e9}, {"MB", 1e6}} {
+		if n >= unit.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.size), unit.name)
+		}
+	}
+	return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+}
+
 // sizeNotes name who makes the MTA send every message whole.
 func (p *Policy) sizeNotes() []string {
 	size := Term{Attribute: MessageSize}
 	var users []string
 	for _, s := range p.Series {
-		if slices.ContainsFunc(s.Adds, func(a Add) bool { return slices.Contains(a.terms(s.Type), size) }) {
+		if slices.ContainsFunc(s.Adds, func(a Add) bool { return slices.Contains(s.terms(&a), size) }) {
 			users = append(users, "series "+s.Name)
 		}
 	}

@@ -23,16 +23,17 @@ type Policy struct {
 // Series is an audit series and what is added to it.
 type Series struct {
 	series.Definition
-	Adds []Add
+	Distinct *Distinct // what is counted are different values; nil: events or amounts
+	Adds     []Add
 }
 
 // Add is one way in which an event is counted.
 type Add struct {
 	At     StageSet
-	When   *When // nil: always
-	Key    Key   // empty: client_address
-	Amount Amount
-	Leaky  bool // taken back when this filter refuses at the same stage
+	When   *When  // nil: always
+	Key    Key    // empty: client_address
+	Amount Amount // the zero Amount in a distinct series
+	Leaky  bool   // taken back when this filter refuses at the same stage
 }
 
 // Amount is how much an add counts: a number, or a numeric attribute.

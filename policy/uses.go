@@ -3,8 +3,6 @@ package policy
 import (
 	"maps"
 	"slices"
-
-	"github.com/audit-milter/audit-milter/series"
 )
 
 // Uses is what a policy needs of the MTA; the milter room asks for nothing
@@ -40,7 +38,7 @@ func (p *Policy) uses() Uses {
 	for _, s := range p.Series {
 		for _, a := range s.Adds {
 			u.show(a.At)
-			read(a.terms(s.Type))
+			read(s.terms(&a))
 		}
 	}
 	for _, r := range p.Rules {
@@ -111,9 +109,12 @@ func (u *Uses) answer(r *Rule) {
 	}
 }
 
-// terms are what an add reads.
-func (a *Add) terms(t series.Type) []Term {
-	terms := slices.Concat(unplaced(a.When.terms()), a.Key.orClient(t))
+// terms are what an add to the series reads.
+func (s *Series) terms(a *Add) []Term {
+	terms := slices.Concat(unplaced(a.When.terms()), a.Key.orClient(s.Type))
+	if s.Distinct != nil {
+		terms = append(terms, s.Distinct.Of)
+	}
 	if a.Amount.From {
 		terms = append(terms, Term{Attribute: a.Amount.Attr})
 	}

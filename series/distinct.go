@@ -63,7 +63,11 @@ func DefineDistinct(def Definition, masks []Mask) (*Distinct, error) {
 // DistinctMemory is about the most memory, in bytes, that a Distinct of this
 // definition takes: when each of its keys shows many values in every window.
 func DistinctMemory(def Definition) int64 {
-	return int64(def.MaxKeys) * (holderBytes + int64(def.Windows)*setBytes)
+	keys := def.MaxKeys
+	if keys == 0 {
+		keys = DefaultMaxDistinctKeys
+	}
+	return int64(keys) * (holderBytes + int64(def.Windows)*setBytes)
 }
 
 // Definition is what the series was defined as.

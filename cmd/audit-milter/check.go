@@ -83,7 +83,9 @@ func describeSeries(out io.Writer, p *policy.Policy) {
 	for _, s := range p.Series {
 		for i, a := range s.Adds {
 			name, kind, windows := s.Name, s.Type.String(), fmt.Sprintf("%d x %s", s.Windows, policy.DurationText(s.Interval))
-			if s.MaxKeys != series.DefaultMaxKeys {
+			if s.Distinct != nil {
+				windows += fmt.Sprintf(", %s, %d keys", s.Distinct, s.MaxKeys)
+			} else if s.MaxKeys != series.DefaultMaxKeys {
 				windows += fmt.Sprintf(", %d keys", s.MaxKeys)
 			}
 			if i > 0 {

@@ -14,7 +14,7 @@ import (
 // decodeSeries decodes the mapping of names to series. A name has no slash.
 func (d *decoder) decodeSeries(n node) {
 	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
-		s := &policy.Series{Definition: series.Definition{Name: e.key.Value, MaxKeys: series.DefaultMaxKeys}}
+		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
 		d.policy.Series = append(d.policy.Series, s)
 		if err := series.CheckName(s.Name); err != nil {
 			e.key.about(seriesSubject(s.Name)).fail(err)
@@ -33,25 +33,57 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	interval  required  what one window covers, 1s to 31d; windows begin at multiples of it since the Unix epoch
 //	windows   required  how many there are, 1 to 1024; what is older than interval × windows is forgotten
 //	add       required  what is counted: one mapping or a list of them
+//	distinct  events    an attribute, or a mapping (distinct): its different values are counted
 //	max_keys  1000000   how many keys are kept at a time, which bounds the memory; beyond it the smallest and oldest
-//	                    leave, and go on to count in their networks
+//	                    leave, and go on to count in their networks; with distinct 20000, and none go on to count
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
 	n.mapping("a mapping with type, interval and windows",
 		required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType))),
 		required("interval", "interval: 5m", set(&s.Interval, duration(series.MinInterval, series.MaxInterval))),
 		required("windows", "windows: 6", func(n node) { s.Windows = int(n.integer(1, series.MaxWindows)) }),
+		optional("distinct", func(n node) { s.Distinct = distinct(n) }),
 		required("add", "add: {at: connect}", func(n node) {
 			for _, item := range n.items() {
-				s.Adds = append(s.Adds, d.add(item))
+				s.Adds = append(s.Adds, d.add(item, s))
 			}
 		}),
 		optional("max_keys", func(n node) { s.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
 		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
 		unbuilt("serialize", "counts are not written to a history"),
 		unbuilt("replicate", "every node counts by itself"),
-		unbuilt("distinct", "a series counts events or amounts, not different values"),
 	)
+	switch {
+	case s.MaxKeys > 0:
+	case s.Distinct != nil:
+		s.MaxKeys = series.DefaultMaxDistinctKeys
+	default:
+		s.MaxKeys = series.DefaultMaxKeys
+	}
+}
+
+// distinct decodes what different values are counted of: an attribute, or
+//
+//	key   default         what, and what follows
+//	of    required        an attribute, or header["Name"]; an empty value is not counted
+//	mask  whole addresses {ipv4: 24, ipv6: 64}: the values are networks of an address
+func distinct(n node) *policy.Distinct {
+	value := &policy.Distinct{Mask: series.Host}
+	if n.Kind != yaml.MappingNode {
+		value.Of = term(n)
+		return value
+	}
+	n.mapping("an attribute, or a mapping such as {of: client_address, mask: {ipv4: 24, ipv6: 64}}",
+		required("of", "of: client_address", set(&value.Of, term)),
+		optional("mask", func(n node) {
+			if n.Kind == yaml.ScalarNode {
+				n.errorf("mask needs a number for each family; write {ipv4: 24, ipv6: 64}")
+				return
+			}
+			n.maskByFamily(&value.Mask, series.IP)
+		}),
+	)
+	return value
 }
 
 // add decodes one way in which an event is counted.
@@ -61,10 +93,12 @@ func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 //	when   always          an expression that must hold
 //	key    client_address  an attribute, header["Name"], or a list that makes a composite key; a string series
 //	                       has no default; an event whose key is empty is not counted
-//	count  1               a number, which may be negative and is not 0, or a numeric attribute, such as size
-//	leaky  false           true: taken back when this filter refuses at the same stage
-func (d *decoder) add(n node) policy.Add {
-	add := policy.Add{Amount: policy.Amount{N: 1}}
+//	count  1               a number, which may be negative and is not 0, or a numeric attribute, such as size; not with distinct
+//	leaky  false           true: taken back when this filter refuses at the same stage; not with distinct
+func (d *decoder) add(n node, s *policy.Series) (add policy.Add) {
+	if s.Distinct == nil {
+		add.Amount.N = 1
+	}
 	n.mapping("a mapping such as {at: connect}",
 		required("at", "at: connect", set(&add.At, stages(policy.StageNames()))),
 		optional("when", set(&add.When, d.when)),
@@ -102,14 +136,19 @@ func stages(names []string) func(node) policy.StageSet {
 func key(n node) policy.Key {
 	var key policy.Key
 	for _, item := range n.items() {
-		text := item.text("an attribute, such as client_address")
-		term, err := policy.ParseTerm(text)
-		if text != "" && err != nil {
-			item.fail(err)
-		}
-		key = append(key, term)
+		key = append(key, term(item))
 	}
 	return key
+}
+
+// term is one attribute.
+func term(n node) policy.Term {
+	text := n.text("an attribute, such as client_address")
+	term, err := policy.ParseTerm(text)
+	if text != "" && err != nil {
+		n.fail(err)
+	}
+	return term
 }
 
 // amount is a number, or an attribute that is one.

@@ -130,6 +130,16 @@ func TestEverything(t *testing.T) {
 			{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 6, MaxKeys: 1_000_000},
 			{Name: "bytes", Type: series.String, Interval: time.Hour, Windows: 24, MaxKeys: 1_000_000},
 			{Name: "spam", Type: series.String, Interval: 24 * time.Hour, Windows: 2, MaxKeys: 1_000_000},
+			{Name: "networks", Type: series.String, Interval: time.Hour, Windows: 24, MaxKeys: 20_000},
+			{Name: "subjects", Type: series.IP, Interval: time.Hour, Windows: 2, MaxKeys: 500},
+			{Name: "senders", Type: series.CIDR, Interval: time.Hour, Windows: 2, MaxKeys: 20_000},
+		})
+	})
+	t.Run("distinct", func(t *testing.T) {
+		same(t, distincts(c), []policy.Distinct{
+			{Of: policy.Term{Attribute: policy.ClientAddress}, Mask: series.Mask{IPv4: 24, IPv6: 64}},
+			{Of: policy.Term{Attribute: policy.Header, Header: "Subject"}, Mask: series.Host},
+			{Of: policy.Term{Attribute: policy.SenderDomain}, Mask: series.Host},
 		})
 	})
 	t.Run("adds", func(t *testing.T) {
@@ -141,6 +151,10 @@ func TestEverything(t *testing.T) {
 			`recipients at accepted, abort: key sasl_username, when client_address not in trusted, amount -1, leaky false`,
 			`bytes at mail: key sasl_username|client_address, when <nil>, amount size, leaky false`,
 			`spam at eom: key client_address|header["X-Spam"], when <nil>, amount +1, leaky false`,
+			`networks at mail: key sasl_username, when <nil>, amount a value, leaky false`,
+			`subjects at eoh: key , when <nil>, amount a value, leaky false`,
+			`subjects at accepted: key , when <nil>, amount a value, leaky false`,
+			`senders at mail: key , when sender != "<>", amount a value, leaky false`,
 		})
 	})
 	t.Run("rules", func(t *testing.T) { same(t, rules(c), everyRule) })
@@ -174,6 +188,8 @@ var everyCondition = []policy.Condition{
 	{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true, Op: policy.Above, Threshold: 10},
 	{Series: "recipients", To: 5, Mask: series.Host, Sliding: true, Op: policy.Above, Threshold: 200},
 	{Series: "recipients", Key: policy.Key{{Attribute: policy.SASLUsername}}, Mask: series.Host, Op: policy.Above, Threshold: 100},
+	{Series: "networks", To: 23, Mask: series.Host, Op: policy.Above, Threshold: 10},
+	{Series: "senders", To: 1, Mask: series.Mask{IPv4: 24, IPv6: 128}, Masked: true, Op: policy.Above, Threshold: 100},
 	{Series: "spam", Mask: series.Host, Op: policy.AtLeast, Threshold: 1},
 }
 
@@ -197,6 +213,15 @@ func same[T any](t *testing.T, got, want T) {
 func definitions(c *Config) (all []series.Definition) {
 	for _, s := range c.Policy.Series {
 		all = append(all, s.Definition)
+	}
+	return all
+}
+
+func distincts(c *Config) (all []policy.Distinct) {
+	for _, s := range c.Policy.Series {
+		if s.Distinct != nil {
+			all = append(all, *s.Distinct)
+		}
 	}
 	return all
 }
