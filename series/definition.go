@@ -64,10 +64,9 @@ type Definition struct {
 }
 
 func (d Definition) check() error {
-	if err := CheckName(d.Name); err != nil {
-		return err
-	}
 	switch {
+	case d.Name == "":
+		return errNoName
 	case int(d.Type) >= len(typeNames):
 		return fmt.Errorf("type %d: must be one of %s", d.Type, strings.Join(typeNames[:], ", "))
 	case d.Interval < MinInterval || d.Interval > MaxInterval || d.Interval%time.Second != 0:
@@ -80,11 +79,14 @@ func (d Definition) check() error {
 	return nil
 }
 
-// CheckName says what is wrong with a series' name, if anything.
+var errNoName = errors.New("a series needs a name")
+
+// CheckName says what is wrong, if anything, with a name that someone chose for a
+// series. Those of built-in series, such as connections/300, are not his to choose.
 func CheckName(name string) error {
 	switch {
 	case name == "":
-		return errors.New("a series needs a name")
+		return errNoName
 	case strings.Contains(name, "/"):
 		return fmt.Errorf("a series' name has no slash: %q", name)
 	case name == "open_sessions":

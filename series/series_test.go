@@ -34,8 +34,6 @@ func TestDefineSaysWhatIsWrong(t *testing.T) {
 		want   string
 	}{
 		{func(d *Definition) { d.Name = "" }, "a series needs a name"},
-		{func(d *Definition) { d.Name = "a/b" }, `a series' name has no slash: "a/b"`},
-		{func(d *Definition) { d.Name = "open_sessions" }, "open_sessions is the name of a built-in series; choose another"},
 		{func(d *Definition) { d.Type = 9 }, "type 9: must be one of cidr, cidr_ipv6, string, ip"},
 		{func(d *Definition) { d.Interval = 0 }, "interval 0s: must be whole seconds, 1s to 31d"},
 		{func(d *Definition) { d.Interval = 1500 * time.Millisecond }, "interval 1.5s: must be whole seconds, 1s to 31d"},
