@@ -71,6 +71,11 @@ func (m *model) addTo(k Key, n int64, w Window) bool {
 	return true
 }
 
+func (m *model) addAt(k Key, n int64, age int, now time.Time) bool {
+	w := m.read(now)
+	return age >= 0 && m.addTo(k, n, w-Window(age))
+}
+
 func (m *model) covers(w Window) bool {
 	return !m.newest.IsZero() && w <= m.window && w > m.window-Window(m.def.Windows)
 }
@@ -224,6 +229,10 @@ func (p *script) step() {
 		k, n, w := p.key(), p.amount(), p.m.window+1-Window(p.next(p.m.def.Windows+3))
 		p.did("add %v %d to %d", k, n, w)
 		same(p, p.s.AddTo(k, n, w), p.m.addTo(k, n, w))
+	case 7:
+		k, n, age := p.key(), p.amount(), p.next(p.m.def.Windows+3)-1
+		p.did("add %v %d at %d", k, n, age)
+		same(p, p.s.AddAt(k, n, age, p.now), p.m.addAt(k, n, age, p.now))
 	case 1:
 		k := p.key()
 		if p.full {

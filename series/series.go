@@ -106,6 +106,18 @@ func (s *Series) AddTo(k Key, n int64, w Window) bool {
 	return true
 }
 
+// AddAt adjusts the count of k in the window that is so many before the current
+// one. It reports false when the series has no such window, or does not take the
+// key.
+func (s *Series) AddAt(k Key, n int64, age int, now time.Time) bool {
+	current, _ := s.clock.read(now)
+	if !s.Takes(k) || age < 0 || age >= s.def.Windows {
+		return false
+	}
+	s.add(k, n, current-int64(age), current)
+	return true
+}
+
 func (s *Series) add(k Key, n, window, current int64) {
 	f := s.family(k)
 	if n == 0 || f == nil {
