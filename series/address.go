@@ -1,6 +1,7 @@
 package series
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
@@ -18,6 +19,64 @@ func addressOf(a netip.Addr) address {
 	}
 	b := a.As16()
 	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// ip is the IP address that lies there, of IPv6 if it is wide.
+func (a address) ip(wide bool) netip.Addr {
+	if !wide {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(a.hi>>32))
+		return netip.AddrFrom4(b)
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], a.hi)
+	binary.BigEndian.PutUint64(b[8:], a.lo)
+	return netip.AddrFrom16(b)
+}
+
+func (a address) compare(b address) int {
+	if a.hi != b.hi {
+		return cmp.Compare(a.hi, b.hi)
+	}
+	return cmp.Compare(a.lo, b.lo)
+}
+
+// lower is the lower one of two.
+func lower(a, b address) address {
+	if a.compare(b) < 0 {
+		return a
+	}
+	return b
+}
+
+// before is the address before a, which is not the first.
+func (a address) before() address {
+	if a.lo == 0 {
+		a.hi--
+	}
+	a.lo--
+	return a
+}
+
+// extent is a range of addresses, both ends included.
+type extent struct{ first, last address }
+
+// blockOf is the block of so many leading bits that a is in.
+func blockOf(a address, bits uint8) extent {
+	mask := leading(bits)
+	first := address{a.hi & mask.hi, a.lo & mask.lo}
+	return extent{first, address{first.hi | ^mask.hi, first.lo | ^mask.lo}}
+}
+
+func (e extent) contains(a address) bool { return e.first.compare(a) <= 0 && a.compare(e.last) <= 0 }
+
+// behind is what is left of the range behind a, and whether anything is.
+func (e extent) behind(a address) (rest extent, more bool) {
+	rest = extent{address{a.hi, a.lo + 1}, e.last}
+	if rest.first.lo == 0 {
+		rest.first.hi++
+	}
+	return rest, a.compare(e.last) < 0
 }
 
 // golden is 2⁶⁴ divided by the golden ratio, whose multiples lie far apart.

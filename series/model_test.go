@@ -226,13 +226,15 @@ func (p *script) step() {
 		p.did("add %v %d", k, n)
 		same(p, p.s.Add(k, n, p.now), p.m.add(k, n, p.now))
 	case 0:
-		k, n, w := p.key(), p.amount(), p.m.window+1-Window(p.next(p.m.def.Windows+3))
+		k, n, age := p.key(), p.amount(), p.next(p.m.def.Windows+3)-1
+		if n%2 == 0 {
+			p.did("add %v %d at %d", k, n, age)
+			same(p, p.s.AddAt(k, n, age, p.now), p.m.addAt(k, n, age, p.now))
+			return
+		}
+		w := p.m.window - Window(age)
 		p.did("add %v %d to %d", k, n, w)
 		same(p, p.s.AddTo(k, n, w), p.m.addTo(k, n, w))
-	case 7:
-		k, n, age := p.key(), p.amount(), p.next(p.m.def.Windows+3)-1
-		p.did("add %v %d at %d", k, n, age)
-		same(p, p.s.AddAt(k, n, age, p.now), p.m.addAt(k, n, age, p.now))
 	case 1:
 		k := p.key()
 		if p.full {
@@ -251,6 +253,10 @@ func (p *script) step() {
 	case 6:
 		p.did("elapsed")
 		same(p, elapsedOf(p.s, p.now), p.m.elapsed(p.now))
+		if len(p.bytes)%8 == 0 {
+			p.did("walk")
+			p.walk()
+		}
 	}
 }
 
@@ -366,9 +372,21 @@ func (p *script) mask() Mask {
 	return m
 }
 
+// walk compares walks with the counts of everything that was ever added, which are
+// compared with the model elsewhere.
+func (p *script) walk() {
+	var keys []Key
+	for _, a := range p.m.adds {
+		keys = append(keys, a.key)
+	}
+	n := len(p.bytes)
+	checkWalks(p.t, p.s, Mask{uint8(n % 33), uint8(n % 129)}, keys, p.now)
+}
+
 // end compares everything that is left, and looks at how the series stands.
 func (p *script) end() {
 	p.did("the end")
+	p.walk()
 	for _, a := range p.m.adds {
 		p.sameCounts(a.key, Host)
 		p.sameCounts(a.key, Mask{20, 64})
