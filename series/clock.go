@@ -15,6 +15,8 @@ import (
 // A session may come late with a reading that it took before another's. Go's
 // readings carry a monotonic clock, which no step touches: by it, a reading
 // taken before the newest one is known and moves nothing.
+//
+// A gauge has no clock, which stands at the beginning of window 0.
 type clock struct {
 	interval int64 // nanoseconds
 	line     atomic.Pointer[timeline]
@@ -45,6 +47,9 @@ func newClock(interval time.Duration) *clock {
 // read is the window at now, by the timeline's number, and how much of it has
 // passed.
 func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
+	if c == nil {
+		return 0, 0
+	}
 	line, t := c.advance(now)
 	w = floorDiv(t, c.interval)
 	return w + line.offset, time.Duration(t - w*c.interval)
@@ -52,6 +57,9 @@ func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
 
 // current is the newest window read so far; lower than any before the first.
 func (c *clock) current() int64 {
+	if c == nil {
+		return 0
+	}
 	for {
 		line := c.line.Load()
 		if t := line.newest.Load(); t != retired {

@@ -55,7 +55,7 @@ const DefaultMaxKeys = 1_000_000
 type Definition struct {
 	Name     string
 	Type     Type
-	Interval time.Duration // whole seconds, MinInterval to MaxInterval
+	Interval time.Duration // whole seconds, MinInterval to MaxInterval; 0 for a gauge, which has none
 	Windows  int           // 1 to MaxWindows
 
 	// MaxKeys bounds how many keys there are at a time, and so the memory: 1 to

@@ -23,6 +23,7 @@ var (
 type family struct {
 	kind
 	trees []lockedTree
+	gauge bool // a key leaves when it counts nothing
 }
 
 type lockedTree struct {
@@ -65,6 +66,9 @@ func (f *family) add(a address, text string, m moment, n, oldest int64) (cut boo
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	cut = t.add(a, text, m, n)
+	if f.gauge {
+		t.settle(a, text)
+	}
 	t.sweep(oldest)
 	t.mu.Unlock()
 	return cut

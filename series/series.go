@@ -16,7 +16,7 @@ type Window int64
 // 2262, and never guesses: a time to come counts as time that has passed.
 type Series struct {
 	def       Definition
-	clock     *clock
+	clock     *clock        // nil in a gauge
 	ipv4      *family       // nil unless the type takes IPv4 addresses
 	ipv6      *family       // nil unless the type takes IPv6 addresses
 	texts     *family       // nil unless the type takes texts
@@ -35,7 +35,11 @@ func Define(d Definition) (*Series, error) {
 	if d.MaxKeys == 0 {
 		d.MaxKeys = DefaultMaxKeys
 	}
-	s := &Series{def: d, clock: newClock(d.Interval)}
+	return newSeries(d, newClock(d.Interval)), nil
+}
+
+func newSeries(d Definition, c *clock) *Series {
+	s := &Series{def: d, clock: c}
 	s.janitor.init()
 	if d.Type == CIDR || d.Type == IP {
 		s.ipv4 = s.newFamily(ofIPv4)
@@ -46,11 +50,12 @@ func Define(d Definition) (*Series, error) {
 	if d.Type == String {
 		s.texts = s.newFamily(ofTexts)
 	}
-	return s, nil
+	return s
 }
 
 func (s *Series) newFamily(k kind) *family {
 	f := newFamily(k, s.def, &s.keys)
+	f.gauge = s.clock == nil
 	s.families = append(s.families, f)
 	for i := range f.trees {
 		s.trees = append(s.trees, &f.trees[i])
