@@ -104,6 +104,9 @@ func TestOffendersOutlastAFlood(t *testing.T) {
 			if again := s.Evictions(); again != nil {
 				t.Errorf("%+v told twice", again)
 			}
+			if s.Evicted() != evicted.Keys {
+				t.Errorf("%d evicted in all; %d were told", s.Evicted(), evicted.Keys)
+			}
 		})
 	}
 }
