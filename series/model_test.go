@@ -118,6 +118,19 @@ func (m *model) remove(k Key) bool {
 	return anyCount(windows)
 }
 
+func (m *model) removeBlock(block netip.Prefix) (n int) {
+	seen := map[Key]bool{}
+	for _, a := range slices.Clone(m.adds) {
+		if block.Contains(a.key.addr) && !seen[a.key] {
+			seen[a.key] = true
+			if m.remove(a.key) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func anyCount(windows map[Window]int64) bool {
 	for _, n := range windows {
 		if n != 0 {
@@ -238,6 +251,12 @@ func (p *script) step() {
 	case 1:
 		k := p.key()
 		if p.full {
+			return
+		}
+		if k.addr.IsValid() && len(p.bytes)%4 == 0 {
+			block := Mask{uint8(len(p.bytes) % 33), uint8(len(p.bytes) % 129)}.Of(k.addr)
+			p.did("remove %v", block)
+			same(p, p.s.RemoveBlock(block), p.m.removeBlock(block))
 			return
 		}
 		p.did("remove %v", k)

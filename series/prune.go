@@ -112,16 +112,25 @@ func (t *tree) remove(a address, text string, oldest int64) bool {
 	gone := t.leaves.row(lf, place)
 	live := gone.counts(lf.window, span{momentOf(lf.window, t.windows), oldest})
 	if !t.named {
-		t.takeOut(&t.all.window, t.all.row, gone, lf.window)
-		for l := t.root; l.isNode(); {
-			nd := t.nodes.at(l.index())
-			t.takeOut(&nd.window, t.sums.at(l.index()), gone, lf.window)
-			l = *nd.toward(a)
-		}
+		t.takeOutAbove(a, t.bits, gone, lf.window)
 	}
 	t.drop(i, place)
 	t.tidy(a)
 	return live
+}
+
+// takeOutAbove takes the counts of a row out of every block of at most so many
+// bits that a, which is below all nodes on its way, is in.
+func (t *tree) takeOutAbove(a address, bits uint8, gone row, window int64) {
+	t.takeOut(&t.all.window, t.all.row, gone, window)
+	for l := t.root; l.isNode(); {
+		nd := t.nodes.at(l.index())
+		if nd.bits > bits {
+			return
+		}
+		t.takeOut(&nd.window, t.sums.at(l.index()), gone, window)
+		l = *nd.toward(a)
+	}
 }
 
 // takeOut takes the counts of a row out of a sum.
