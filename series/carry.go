@@ -1,0 +1,90 @@
+package series
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Carried is what [Series.CarryFrom] took over and what it could not.
+type Carried struct {
+	Keys    int   // taken over, with one window at least
+	Foreign int   // keys that the new type does not take
+	Past    int64 // counted in windows that began before all those of the new series
+	Folded  int64 // counted by keys that were evicted: only in blocks, which are not taken over
+}
+
+// CarryFrom takes over what another series counts whose interval, windows, type or
+// MaxKeys are different. It adds to what there is already, so the new one can be in
+// use; adds to the old one should have ended, since they may be missed. Neither is
+// a gauge.
+//
+// A window goes whole into that in which it began. So windows of the same interval
+// are kept, those of a finer one are summed, and a coarser one, of which nobody knows
+// when it counted what, counts as if all of it were old: it may leave too early, but
+// refuses nobody for what is long past.
+func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
+	for _, counts := range old.Blocks(Mask{}, now) {
+		c.Folded, _ = plus(c.Folded, sum(counts))
+	}
+	for k, counts := range old.All(now) {
+		if k.addr.IsValid() {
+			c.Folded, _ = plus(c.Folded, -sum(counts))
+		}
+		if !s.Takes(k) {
+			c.Foreign++
+			continue
+		}
+		past, any := s.carry(k, counts, old.def.Interval, now)
+		c.Past, _ = plus(c.Past, past)
+		if any {
+			c.Keys++
+		}
+	}
+	return c
+}
+
+// carry adds the counts of a key, from windows of another interval. It returns what
+// counts in none of the series' windows, and whether anything did.
+func (s *Series) carry(k Key, counts []int64, interval time.Duration, now time.Time) (past int64, any bool) {
+	for age, n := range counts {
+		switch {
+		case n == 0:
+		case s.AddAt(k, n, ageBy(s.def.Interval, interval, age, now), now):
+			any = true
+		default:
+			past, _ = plus(past, n)
+		}
+	}
+	return past, any
+}
+
+// ageBy is how many windows of one interval ago a window of another one began that
+// is so many before the current one.
+func ageBy(interval, other time.Duration, age int, now time.Time) int {
+	t := now.UnixNano()
+	began := (floorDiv(t, int64(other)) - int64(age)) * int64(other)
+	return int(floorDiv(t, int64(interval)) - floorDiv(began, int64(interval)))
+}
+
+func sum(counts []int64) (total int64) {
+	for _, n := range counts {
+		total, _ = plus(total, n)
+	}
+	return total
+}
+
+// Lost says what was not taken over; "" for nothing.
+func (c Carried) Lost() string {
+	var lost []string
+	if c.Foreign > 0 {
+		lost = append(lost, fmt.Sprintf("keys of another type: %d", c.Foreign))
+	}
+	if c.Past != 0 {
+		lost = append(lost, fmt.Sprintf("counts older than its windows: %d", c.Past))
+	}
+	if c.Folded != 0 {
+		lost = append(lost, fmt.Sprintf("counts that evicted keys had left to networks: %d", c.Folded))
+	}
+	return strings.Join(lost, ", ")
+}

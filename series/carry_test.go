@@ -1,0 +1,122 @@
+package series
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestWhatAnotherIntervalTakesOver(t *testing.T) {
+	// Old windows of 10 minutes, the current one first; the time is 10:34.
+	old := []int64{1, 10, 100, 1000}
+	tests := []struct {
+		name     string
+		interval time.Duration
+		want     []int64
+		lost     string
+	}{
+		{"the same windows", 10 * time.Minute, []int64{1, 10, 100, 1000}, ""},
+		{"fewer windows", 10 * time.Minute, []int64{1, 10}, "counts older than its windows: 1100"},
+		{"more windows", 10 * time.Minute, []int64{1, 10, 100, 1000, 0}, ""},
+		{"twice the interval", 20 * time.Minute, []int64{11, 1100}, ""},
+		{"an hour", time.Hour, []int64{1111}, ""},
+		{"half of it: each begins where the old one did", 5 * time.Minute, []int64{1, 0, 10, 0, 100, 0, 1000, 0}, ""},
+		{"a minute: the current one began four minutes ago", time.Minute, []int64{0, 0, 0, 0, 1, 0}, "counts older than its windows: 1110"},
+		{"one that it does not divide", 15 * time.Minute, []int64{1, 10, 1100}, ""},
+	}
+	for _, test := range tests {
+		from := define(t, String, 10*time.Minute, len(old))
+		now := at("10:34:00")
+		for age, n := range old {
+			from.AddAt(key("user"), n, age, now)
+		}
+		to := define(t, String, test.interval, len(test.want))
+		c := to.CarryFrom(from, now)
+		if got := countsOf(to, key("user"), Host, now); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %d; want %d", test.name, got, test.want)
+		}
+		if c.Keys != 1 || c.Lost() != test.lost {
+			t.Errorf("%s: %d keys, lost %q; want %q", test.name, c.Keys, c.Lost(), test.lost)
+		}
+	}
+}
+
+func TestWhatAnotherTypeTakesOver(t *testing.T) {
+	addrs := []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"}
+	tests := []struct {
+		name     string
+		from, to Type
+		keys     []string
+		carried  int
+		lost     string
+	}{
+		{"from IPv4 to both families", CIDR, IP, addrs, 2, ""},
+		{"from both families to IPv4", IP, CIDR, addrs, 2, "keys of another type: 1"},
+		{"from both families to IPv6", IP, CIDR6, addrs, 1, "keys of another type: 2"},
+		{"from addresses to texts", IP, String, addrs, 0, "keys of another type: 3"},
+		{"from texts to addresses", String, IP, []string{"a", "b"}, 0, "keys of another type: 2"},
+	}
+	for _, test := range tests {
+		now := at("10:00:00")
+		from, to := define(t, test.from, time.Minute, 2), define(t, test.to, time.Minute, 2)
+		for _, k := range test.keys {
+			from.Add(key(k), 3, now)
+		}
+		if c := to.CarryFrom(from, now); c.Keys != test.carried || to.Len() != test.carried || c.Lost() != test.lost {
+			t.Errorf("%s: %d keys, of %d, lost %q; want %d, %q", test.name, to.Len(), c.Keys, c.Lost(), test.carried, test.lost)
+		}
+	}
+}
+
+// A series that is in use gets what the old one had on top, block by block, also
+// when the clock has stepped back.
+func TestCarryingIntoASeriesInUse(t *testing.T) {
+	for _, step := range []time.Duration{0, -20 * time.Second, -3 * time.Hour} {
+		from, to := define(t, IP, time.Minute, 5), define(t, IP, time.Minute, 5)
+		r := rand.New(rand.NewPCG(1, 2))
+		now := at("10:00:00")
+		for range 3000 {
+			now = now.Add(time.Duration(r.Int64N(int64(160 * time.Millisecond))))
+			from.Add(numbered(r.IntN(1<<12), false), r.Int64N(9), now)
+		}
+		now = now.Add(step)
+		for range 100 {
+			to.Add(numbered(r.IntN(1<<12), false), 1000, now)
+		}
+		var want [][]int64
+		for i := range 1 << 12 {
+			a, b := countsOf(from, numbered(i, false), Mask{27, 0}, now), countsOf(to, numbered(i, false), Mask{27, 0}, now)
+			for w := range a {
+				a[w] += b[w]
+			}
+			want = append(want, a)
+		}
+		if lost := to.CarryFrom(from, now).Lost(); lost != "" {
+			t.Errorf("clock %v: lost %s", step, lost)
+		}
+		for i := range 1 << 12 {
+			if got := countsOf(to, numbered(i, false), Mask{27, 0}, now); !slices.Equal(got, want[i]) {
+				t.Fatalf("clock %v: the /27 of %v counts %d; want %d", step, numbered(i, false), got, want[i])
+			}
+		}
+		checkStructure(t, to)
+	}
+}
+
+// What evicted keys had counted is told, and a smaller series keeps to its bound.
+func TestCarryingAFullSeries(t *testing.T) {
+	now := at("10:00:00")
+	from, to := bounded(t, CIDR, 2, 1000), bounded(t, CIDR, 2, 300)
+	for i := range 5000 {
+		from.Add(numbered(i, true), 1, now)
+	}
+	c := to.CarryFrom(from, now)
+	if c.Keys != from.Len() || c.Folded != int64(5000-from.Len()) || c.Foreign != 0 || c.Past != 0 {
+		t.Errorf("%+v of %d keys", c, from.Len())
+	}
+	if to.Len() > 300 || to.Count(numbered(0, true), Mask{}, 0, 0, now) != int64(from.Len()) {
+		t.Errorf("%d keys; all count %d, want %d", to.Len(), to.Count(numbered(0, true), Mask{}, 0, 0, now), from.Len())
+	}
+	checkStructure(t, to)
+}
