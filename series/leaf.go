@@ -11,35 +11,31 @@ const leafCap = 32
 // to find a key stands together here; the counts stand elsewhere, a row for each
 // key in the same order.
 type leaf struct {
-	window int64           // the newest window of all rows
-	rows   uint32          // where they are, among those of the same room
-	room   uint8           // how many rows there are, a multiple of roomStep
-	n      uint8           // how many of them are a key's
-	epochs [leafCap]uint8  // when each key was counted last, as evict.go has it
-	marks  [leafCap]uint32 // by which keys are told apart at first sight
+	window int64                       // the newest window of all rows
+	sheets [leafCap / sheetRows]uint32 // where the rows are: as many as the keys need
+	n      uint8                       // how many keys there are
+	epochs [leafCap]uint8              // when each key was counted last, as evict.go has it
+	marks  [leafCap]uint32             // by which keys are told apart at first sight
 }
+
+// sheetRows is how many rows stand together in a sheet. All sheets are alike, so
+// that what one leaf gives back any other can use.
+const sheetRows = 4
 
 // leaves holds all leaves of a tree.
 type leaves struct {
 	kind
 	windows int
 	indexes
-	heads arena[leaf]
-	wides arena[[leafCap]address] // the addresses, if the kind is wide
-	names arena[[leafCap]name]    // where the texts are, if it is named
-	texts texts
-	rooms [leafCap / roomStep]slab[int64] // the rows, by how many a leaf has
+	heads  arena[leaf]
+	wides  arena[[leafCap]address] // the addresses, if the kind is wide
+	names  arena[[leafCap]name]    // where the texts are, if it is named
+	texts  texts
+	sheets slab[int64] // the rows
 }
 
-// roomStep is by how many rows a leaf grows.
-const roomStep = 4
-
 func newLeaves(k kind, windows int) leaves {
-	l := leaves{kind: k, windows: windows}
-	for i := range l.rooms {
-		l.rooms[i] = newSlab[int64]((i + 1) * roomStep * windows)
-	}
-	return l
+	return leaves{kind: k, windows: windows, sheets: newSlab[int64](sheetRows * windows)}
 }
 
 func (l *leaves) at(i uint32) *leaf { return l.heads.at(i) }
@@ -57,40 +53,23 @@ func (l *leaves) take(window int64) uint32 {
 	return i
 }
 
-// give frees an empty leaf.
-func (l *leaves) give(i uint32) {
-	l.resize(l.at(i), 0)
-	l.indexes.give(i)
-}
-
-// rows are all rows of a leaf in one slice, those included that no key has yet.
-func (l *leaves) rows(lf *leaf) []int64 {
-	if lf.room == 0 {
-		return nil
-	}
-	return l.rooms[lf.room/roomStep-1].at(lf.rows)
-}
-
 // row is the counts of the key at a place of the leaf.
 func (l *leaves) row(lf *leaf, place int) row {
-	return l.rows(lf)[place*l.windows : (place+1)*l.windows]
+	at := place % sheetRows * l.windows
+	return l.sheets.at(lf.sheets[place/sheetRows])[at : at+l.windows]
 }
 
-// resize gives a leaf room for so many rows.
-func (l *leaves) resize(lf *leaf, rows int) {
-	room := (rows + roomStep - 1) / roomStep * roomStep
-	if room == int(lf.room) {
-		return
+// reach is that of all rows of a leaf.
+func (l *leaves) reach(lf *leaf, m moment) (kept bool) {
+	if m.window == lf.window {
+		return true
 	}
-	old, was := *lf, l.rows(lf)
-	if lf.room = uint8(room); room > 0 {
-		to := &l.rooms[room/roomStep-1]
-		lf.rows = to.take()
-		copy(to.reset(lf.rows), was)
+	newest := lf.window
+	for place := 0; place < int(lf.n); place += sheetRows {
+		lf.window = newest
+		kept = advance(&lf.window, l.sheets.at(lf.sheets[place/sheetRows]), l.windows, m)
 	}
-	if old.room > 0 {
-		l.rooms[old.room/roomStep-1].give(old.rows)
-	}
+	return kept
 }
 
 // mark is an IPv4 address itself, and of other keys some bits that differ
@@ -139,8 +118,10 @@ func (l *leaves) parting(i uint32, a address) uint8 {
 func (l *leaves) put(i uint32, a address) int {
 	lf := l.at(i)
 	place := int(lf.n)
-	if lf.n == lf.room {
-		l.resize(lf, place+1)
+	if place%sheetRows == 0 {
+		sheet := l.sheets.take()
+		l.sheets.reset(sheet)
+		lf.sheets[place/sheetRows] = sheet
 	}
 	lf.marks[place] = l.mark(a)
 	if l.wide {
@@ -168,7 +149,7 @@ func (l *leaves) move(from uint32, place int, to uint32) {
 	if l.named {
 		l.names.at(to)[at] = l.names.at(from)[place]
 	}
-	reach(&target.window, l.rows(target), l.windows, momentOf(source.window, l.windows))
+	l.reach(target, momentOf(source.window, l.windows))
 	l.row(target, at).merge(target.window, l.row(source, place), source.window, 1)
 	l.close(from, place)
 }
@@ -196,11 +177,7 @@ func (l *leaves) close(i uint32, place int) {
 		names[place] = names[last]
 	}
 	copy(l.row(lf, place), l.row(lf, last))
-}
-
-// trim gives back the room of a leaf that has far too much.
-func (l *leaves) trim(lf *leaf) {
-	if lf.room >= lf.n+2*roomStep {
-		l.resize(lf, int(lf.n)+1)
+	if last%sheetRows == 0 {
+		l.sheets.give(lf.sheets[last/sheetRows])
 	}
 }

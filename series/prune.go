@@ -171,7 +171,6 @@ func (t *tree) tidy(a address) {
 	heir := t.heir(nd, old)
 	switch {
 	case heir == none && t.leaves.at(old.index()).n > 0:
-		t.leaves.trim(t.leaves.at(old.index()))
 		return
 	case nd == nil:
 		t.root = none
@@ -213,7 +212,9 @@ func (t *tree) mend(a address) {
 	for depth--; depth >= 0; depth-- {
 		i := way[depth].index()
 		nd := t.nodes.at(i)
-		if only, alone := nd.only(); alone && (only == none || !t.holdsMore(nd, i, only)) {
+		only, alone := nd.only()
+		t.keepLone(nd, alone && only != none && t.holdsMore(nd, i, only))
+		if alone && !nd.lone {
 			*way[depth] = only
 			t.sums.give(i)
 		}
@@ -234,12 +235,25 @@ func (nd *node) only() (kid link, alone bool) {
 	return kid, true
 }
 
+// keepLone says whether a node is kept though it has nothing to part.
+func (t *tree) keepLone(nd *node, kept bool) {
+	switch {
+	case kept && !nd.lone:
+		t.lone++
+	case nd.lone && !kept:
+		t.lone--
+	}
+	nd.lone = kept
+}
+
+// loneShare is how many keys there are for each node that is kept alone.
+const loneShare = 128
+
 // holdsMore reports whether a node's sum holds more than what its only kid has:
-// what evicted keys have left to it. So that such nodes cannot take more memory
-// than the keys, there is a bound of their number, above which it goes to the
-// node above.
+// what evicted keys have left to it. A flood leaves ever more such nodes; those
+// above the bound of their number leave it to the node above.
 func (t *tree) holdsMore(nd *node, i uint32, only link) bool {
-	if t.named || int64(len(t.sums.free))+t.keys.Load()/4+32 < int64(t.sums.used) {
+	if t.named || t.lone > t.keys.Load()/loneShare {
 		return false
 	}
 	newest := nd.window

@@ -25,6 +25,7 @@ type tree struct {
 	all     block // the sum of everything, also while there is no node
 	nodes   arena[node]
 	sums    slab[int64] // the nodes' rows, which have the indexes of both
+	lone    int64       // how many nodes are
 	scratch []int64     // two rows
 	leaves  leaves
 	keys    atomic.Int64  // in all leaves; changed under the lock
@@ -83,6 +84,7 @@ func (l link) index() uint32 { return uint32(l &^ leafBit) }
 type node struct {
 	any    address     // one that is or was below: its leading bits are those of all
 	bits   uint8       // how many leading bits make the block, a multiple of slotBits
+	lone   bool        // it was kept, by mend, when it had nothing to part
 	window int64       // the newest window of its sum
 	kids   [slots]link // by the next bits: nodes each in one slot, leaves in one or more
 }
@@ -153,8 +155,7 @@ func (t *tree) addBelow(nd *node, i uint32, m moment, n int64) (cut bool) {
 // addIn counts in a leaf.
 func (t *tree) addIn(lf *leaf, place int, m moment, n int64) (cut bool) {
 	lf.epochs[place] = t.epoch
-	rows := t.leaves.rows(lf)
-	return reach(&lf.window, rows, t.windows, m) && row(rows).add(place*t.windows+m.place, n)
+	return t.leaves.reach(lf, m) && t.leaves.row(lf, place).add(m.place, n)
 }
 
 func (t *tree) newLeaf(window int64) link { return leafBit | link(t.leaves.take(window)) }
@@ -212,7 +213,6 @@ func (t *tree) split(nd *node, full link, a address, bit uint8) {
 			t.leaves.move(full.index(), place, near.index())
 		}
 	}
-	t.leaves.trim(far)
 	for slot, kid := range nd.kids {
 		if kid == full && slot>>(nd.bits+slotBits-1-bit)&1 == int(a.bit(bit)) {
 			nd.kids[slot] = near

@@ -29,8 +29,7 @@ func checkStructure(t *testing.T, s *Series) {
 // A tree of which keys were evicted can have nodes with one kid.
 func checkTree(t *testing.T, tr *tree, evicted bool) {
 	t.Helper()
-	var keys, nodes, leaves, cells int
-	var rooms, owned [leafCap / roomStep]int
+	var keys, nodes, leaves, sheets, cells int
 	var walk func(l link, bits uint8, within address)
 	walk = func(l link, bits uint8, within address) {
 		if l.isNode() {
@@ -47,7 +46,7 @@ func checkTree(t *testing.T, tr *tree, evicted bool) {
 		leaves++
 		lf := tr.leaves.at(l.index())
 		keys += int(lf.n)
-		owned[lf.room/roomStep-1]++
+		sheets += (int(lf.n) + sheetRows - 1) / sheetRows
 		checkLeaf(t, tr, l.index(), bits, within)
 		for _, n := range namesIn(tr, l.index()) {
 			cells += (int(n.length) + cellSize - 1) / cellSize
@@ -56,16 +55,11 @@ func checkTree(t *testing.T, tr *tree, evicted bool) {
 	if tr.root != none {
 		walk(tr.root, 0, address{})
 	}
-	for i := range rooms {
-		rooms[i] = inUse(&tr.leaves.rooms[i].indexes)
-	}
-	reached := [3]int{keys, nodes, leaves}
-	taken := [3]int{int(tr.keys.Load()), inUse(&tr.sums.indexes), inUse(&tr.leaves.indexes)}
-	if got := inUse(&tr.leaves.texts.indexes); got != cells {
-		t.Fatalf("texts have %d cells; they need %d", got, cells)
-	}
-	if reached != taken || owned != rooms {
-		t.Fatalf("keys, nodes, leaves: %d are taken and %d reached; rooms: %d and %d", taken, reached, rooms, owned)
+	reached := [5]int{keys, nodes, leaves, sheets, cells}
+	taken := [5]int{int(tr.keys.Load()), inUse(&tr.sums.indexes), inUse(&tr.leaves.indexes),
+		inUse(&tr.leaves.sheets.indexes), inUse(&tr.leaves.texts.indexes)}
+	if reached != taken {
+		t.Fatalf("keys, nodes, leaves, sheets, cells: %d are taken and %d reached", taken, reached)
 	}
 }
 
@@ -97,8 +91,8 @@ func namesIn(tr *tree, i uint32) []name {
 func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 	t.Helper()
 	lf := tr.leaves.at(i)
-	if lf.n == 0 || lf.room < lf.n {
-		t.Fatalf("a leaf has %d keys and room for %d", lf.n, lf.room)
+	if lf.n == 0 {
+		t.Fatal("a leaf has no keys")
 	}
 	for place := range int(lf.n) {
 		a := tr.leaves.address(i, place)
@@ -178,9 +172,7 @@ func addAll(s *Series, key func(i int) Key, from, n int, now time.Time) {
 func capacity(s *Series) (n int) {
 	for _, f := range s.families {
 		for i := range f.trees {
-			for j := range f.trees[i].leaves.rooms {
-				n += int(f.trees[i].leaves.rooms[j].used) * (j + 1) * roomStep
-			}
+			n += int(f.trees[i].leaves.sheets.used) * sheetRows
 		}
 	}
 	return n
@@ -255,7 +247,7 @@ func TestTextsOfOneMark(t *testing.T) {
 
 // The largest rows fill a chunk each, the smallest share one.
 func TestRowsOfEverySize(t *testing.T) {
-	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, leafCap * MaxWindows} {
+	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, sheetRows * MaxWindows} {
 		s := newSlab[int64](length)
 		for n := range int64(300) {
 			at := s.reset(s.take())
