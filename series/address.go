@@ -8,8 +8,8 @@ import (
 )
 
 // address is where a key lies in a tree, as a row of bits, the first one
-// highest: an IP address, of which IPv4 takes the first 32 bits, or the hash of a
-// text in the first 64. The rest is zero.
+// highest: an IP address, of which IPv4 takes the first 32 bits, or 32 bits of the
+// hash of a text. The rest is zero.
 type address struct{ hi, lo uint64 }
 
 func addressOf(a netip.Addr) address {

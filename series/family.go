@@ -14,7 +14,7 @@ import (
 var (
 	ofIPv4  = kind{bits: 32, leading: 8}
 	ofIPv6  = kind{bits: 128, leading: 24, wide: true}
-	ofTexts = kind{bits: 64, leading: 12, named: true, seed: maphash.MakeSeed()}
+	ofTexts = kind{bits: 32, leading: 12, named: true, seed: maphash.MakeSeed()}
 )
 
 // family holds the keys of one kind, in trees apart so that sessions seldom wait

@@ -1,7 +1,5 @@
 package series
 
-import "hash/maphash"
-
 // leafCap is how many keys a leaf holds before it is split: more make descents
 // shorter and memory smaller, and the sum of a block that lies within a leaf
 // dearer.
@@ -72,8 +70,8 @@ func (l *leaves) reach(lf *leaf, m moment) (kept bool) {
 	return kept
 }
 
-// mark is an IPv4 address itself, and of other keys some bits that differ
-// between neighbours.
+// mark is an IPv4 address or the hash of a text itself, and of an IPv6 address
+// some bits that differ between neighbours.
 func (l *leaves) mark(a address) uint32 {
 	if l.wide {
 		return uint32((a.hi ^ a.lo*golden) * golden >> 32)
@@ -83,12 +81,8 @@ func (l *leaves) mark(a address) uint32 {
 
 // address is that of the key at a place of the leaf with index i.
 func (l *leaves) address(i uint32, place int) address {
-	switch {
-	case l.wide:
+	if l.wide {
 		return l.wides.at(i)[place]
-	case l.named:
-		var buf [maxText]byte
-		return address{hi: maphash.Bytes(l.seed, l.texts.append(buf[:0], l.names.at(i)[place]))}
 	}
 	return address{hi: uint64(l.at(i).marks[place]) << 32}
 }
@@ -176,7 +170,9 @@ func (l *leaves) close(i uint32, place int) {
 		names := l.names.at(i)
 		names[place] = names[last]
 	}
-	copy(l.row(lf, place), l.row(lf, last))
+	if place != last {
+		copy(l.row(lf, place), l.row(lf, last))
+	}
 	if last%sheetRows == 0 {
 		l.sheets.give(lf.sheets[last/sheetRows])
 	}

@@ -44,8 +44,8 @@ type kind struct {
 	seed    maphash.Seed // of the texts' addresses
 }
 
-// addressOfText is where a text lies: at its hash.
-func (k *kind) addressOfText(s string) address { return address{hi: maphash.String(k.seed, s)} }
+// addressOfText is where a text lies: at 32 bits of its hash.
+func (k *kind) addressOfText(s string) address { return address{hi: maphash.String(k.seed, s) << 32} }
 
 // block is a sum of counts.
 type block struct {
@@ -135,7 +135,7 @@ func (t *tree) add(a address, text string, m moment, n int64) (cut bool) {
 			case t.makeRoom(above, at, a):
 				continue
 			default:
-				return cut // one text too many with one hash of 64 bits
+				return cut // one text too many with one hash of 32 bits
 			}
 			return t.addIn(t.leaves.at(i), place, m, n) || cut
 		case above != nil:

@@ -245,6 +245,26 @@ func TestTextsOfOneMark(t *testing.T) {
 	checkTree(t, tr, false)
 }
 
+// A leaf's worth of texts can have one hash; one more is not counted, and that is
+// all.
+func TestTextsOfOneHash(t *testing.T) {
+	tr, m := newTestTree(ofTexts, 2), momentOf(100, 2)
+	a := address{hi: 1 << 40}
+	for range 2 {
+		for i := range leafCap + 1 {
+			tr.add(a, fmt.Sprint(i), m, 1)
+		}
+	}
+	for i := range leafCap + 1 {
+		y := tally{span: span{m, 99}}
+		tr.count(&y, a, fmt.Sprint(i), tr.bits)
+		if counted := y.sum == 2; counted != (i < leafCap) || !counted && y.sum != 0 {
+			t.Errorf("text %d: %d", i, y.sum)
+		}
+	}
+	checkTree(t, tr, false)
+}
+
 // The largest rows fill a chunk each, the smallest share one.
 func TestRowsOfEverySize(t *testing.T) {
 	for _, length := range []int{1, 2, 6, 7, 60, 255, 256, 1000, sheetRows * MaxWindows} {
