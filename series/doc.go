@@ -52,8 +52,8 @@
 // besides them about 15 bytes for an IPv4 address, its share in the blocks above
 // included, 40 for an IPv6 address or a text, and the text itself, in steps of 32
 // bytes: BenchmarkMemory has the figures. Keys chosen to share as little as
-// possible take up to three times that (IPv4) or eight times (IPv6), since each
-// has a node and a leaf nearly to itself.
+// possible take up to three and a half times that (IPv4) or nine times (IPv6),
+// since each has a node and a leaf nearly to itself.
 //
 // MaxKeys bounds how many keys there are. A key leaves when all its windows have
 // expired: each add looks at a few others while there may be some, so no call
@@ -61,5 +61,5 @@
 // least are evicted, as evict.go says, and [Series.Evictions] tells what became
 // of their counts. Memory is used again for other keys and not given back. It is
 // taken in pieces, of which each part of the series that has its own lock (2 per
-// processor and kind of key) needs about 80 kB.
+// processor and kind of key) needs about 50 kB.
 package series
