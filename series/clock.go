@@ -20,6 +20,7 @@ import (
 type clock struct {
 	interval int64 // nanoseconds
 	line     atomic.Pointer[timeline]
+	first    atomic.Int64 // the first window that was there from its begin; never before the first reading
 }
 
 // timeline is how times and numbers of windows belong together between two
@@ -34,12 +35,13 @@ type timeline struct {
 var origin = time.Now()
 
 const (
-	never   = math.MinInt64 // newest, before the first reading
+	never   = math.MinInt64 // newest and first, before the first reading
 	retired = math.MaxInt64 // newest, once a step back is about to replace the timeline
 )
 
 func newClock(interval time.Duration) *clock {
 	c := &clock{interval: int64(interval)}
+	c.first.Store(never)
 	c.begin(0, never, math.MinInt64)
 	return c
 }
@@ -53,6 +55,16 @@ func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
 	line, t := c.advance(now)
 	w = floorDiv(t, c.interval)
 	return w + line.offset, time.Duration(t - w*c.interval)
+}
+
+// covered is how many windows before the one at now were there from their begin.
+func (c *clock) covered(now time.Time) int64 {
+	w, _ := c.read(now)
+	first := c.first.Load()
+	if first == never {
+		return 0
+	}
+	return max(w-first, 0)
 }
 
 // current is the newest window read so far; lower than any before the first.
@@ -95,6 +107,9 @@ func (c *clock) advance(reading time.Time) (*timeline, int64) {
 				line.taken.Store(taken)
 			}
 			if t == now || line.newest.CompareAndSwap(t, now) {
+				if t == never {
+					c.first.Store(-floorDiv(-now, c.interval) + line.offset)
+				}
 				return line, now
 			}
 		case held:

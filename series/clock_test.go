@@ -68,6 +68,35 @@ func TestClock(t *testing.T) {
 	}
 }
 
+func TestCoveredWindowsAreWhole(t *testing.T) {
+	for _, row := range []struct {
+		name, first, then, now string
+		want                   int
+	}{
+		{"nothing is covered at first", "10:00:00", "", "10:00:00", 0},
+		{"nor by the window that it began in the midst of", "10:00:01", "", "10:05:00", 0},
+		{"one that it saw begin and end is", "10:00:01", "", "10:10:00", 1},
+		{"so is the first one, when it began there itself", "10:00:00", "", "10:05:00", 1},
+		{"time in which nothing comes is covered as well", "10:00:01", "", "10:24:59", 3},
+		{"no more than the windows that there are", "10:00:01", "", "20:00:00", 5},
+		{"a step back of the clock takes nothing away", "10:00:00", "10:10:00", "09:00:00", 2},
+		{"and goes on from there", "10:00:00", "10:10:00", "09:04:59", 2},
+		{"after a step back as before", "10:10:00", "09:00:00", "09:10:00", 2},
+	} {
+		s, err := Define(Definition{Name: "s", Type: IP, Interval: 5 * time.Minute, Windows: 6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Covered(at(row.first))
+		if row.then != "" {
+			s.Covered(at(row.then))
+		}
+		if got := s.Covered(at(row.now)); got != row.want {
+			t.Errorf("%s: %d windows, want %d", row.name, got, row.want)
+		}
+	}
+}
+
 // A session that was held up between its reading and its use of it is late, not
 // proof of a step back.
 func TestLateReadingsMoveNothing(t *testing.T) {

@@ -183,6 +183,13 @@ func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int
 	return counts, elapsed
 }
 
+// Covered is how many windows before the current one the series has counted from
+// their begin to their end, Windows-1 at the most. It began to count with the
+// first time that it was given.
+func (s *Series) Covered(now time.Time) int {
+	return int(min(s.clock.covered(now), int64(s.def.Windows-1)))
+}
+
 // Remove takes the counter of k out of every window, and an address out of
 // every block. It reports false when there was nothing to take out: no such key,
 // or one whose windows are all empty.
