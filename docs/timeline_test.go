@@ -57,7 +57,8 @@ type timeline struct {
 func newTimeline(t *testing.T, p *policy.Policy) *timeline {
 	t.Helper()
 	count := p.Rules[0].If[0]
-	count.Op, count.Threshold = policy.AtLeast, math.MinInt64
+	count.Op, count.Threshold = policy.AtLeast, policy.Threshold{N: math.MinInt64}
+	count.Of, count.Baseline = nil, policy.Baseline{}
 	witness := &policy.Rule{Name: "witness", At: p.Rules[0].At, If: []policy.Condition{count}, Then: policy.Accept, Shadow: true}
 	p.Rules = append([]*policy.Rule{witness}, p.Rules...)
 	p.LogRepeats = true

@@ -94,6 +94,8 @@ rules:
 		{"an IPv6 network", "2001:db8::7", "series: clients, mask: {ipv4: 24, ipv6: 64}, windows: 0-5, above: 1000000"},
 		{"a text", "198.51.100.1", "series: users, windows: 0-5, above: 1000000"},
 		{"a text, sliding", "198.51.100.1", "series: users, windows: 0-5, sliding: true, above: 1000000"},
+		{"a share", "198.51.100.1", "series: clients, windows: 0-5, above: 150%, of: {series: clients, mask: {ipv4: 24, ipv6: 64}, windows: 0-5}"},
+		{"a multiple", "198.51.100.1", "series: users, above: 2.5x, baseline: {windows: 1-5}, min: 1"},
 		{"a text asked by another one", "198.51.100.1", "series: users, key: recipient, windows: 0-5, above: 1000000"},
 		{"an absent key", "198.51.100.1", "series: users, key: sasl_sender, windows: 0-5, above: 1000000"},
 		{"a shared key", "127.0.0.1", "series: clients, windows: 0-5, above: 0"},

@@ -193,24 +193,59 @@ func (c *checker) anyAddress(conditions []*Condition) bool {
 }
 
 func (c *checker) condition(place at, r *Rule, cond *Condition) {
-	s := c.policy.Find(cond.Series)
-	if s == nil {
-		c.failErr(place.in("series"), UnknownError{"series", cond.Series, c.policy.seriesNames()})
-		return
+	s := c.reading(place, &cond.Reading)
+	if cond.Of != nil {
+		c.share(place.in("of"), cond.Of, s)
 	}
-	if cond.To >= s.Windows {
-		c.fail(place.in("windows"), "the series has windows 0-%d; %d is beyond", s.Windows-1, cond.To)
+	if s == nil {
+		return
 	}
 	switch {
 	case cond.Sliding && s.Distinct != nil:
 		c.fail(place.in("sliding"), "series %q counts different values, and a part of them has no weight; leave sliding out", s.Name)
+	case cond.Sliding && cond.Threshold.Unit != Plain:
+		c.fail(place.in("sliding"), "sliding weights a count that is compared with a number, not with a share or a multiple; leave it out")
 	case cond.Sliding && (cond.From != 0 || cond.To == 0):
 		c.fail(place.in("sliding"), "sliding weights the last window of a range that begins at 0, such as windows: 0-1, not %s", windowsText(cond.From, cond.To))
 	}
-	if cond.Masked && !s.Type.IsAddress() {
-		c.fail(place.in("mask"), "series %q is of type string and has no masks", s.Name)
+	if cond.Threshold.Unit == Times {
+		c.baseline(place.in("baseline", "windows"), cond, s)
 	}
 	c.conditionKey(place, r, cond, s)
+}
+
+// reading checks a count that is read, and returns its series if there is one.
+func (c *checker) reading(place at, r *Reading) *Series {
+	s := c.policy.Find(r.Series)
+	if s == nil {
+		c.failErr(place.in("series"), UnknownError{"series", r.Series, c.policy.seriesNames()})
+		return nil
+	}
+	if r.To >= s.Windows {
+		c.fail(place.in("windows"), "the series has windows 0-%d; %d is beyond", s.Windows-1, r.To)
+	}
+	if r.Masked && !s.Type.IsAddress() {
+		c.fail(place.in("mask"), "series %q is of type string and has no masks", s.Name)
+	}
+	return s
+}
+
+// share checks what a share is of. Its key is that of the other count.
+func (c *checker) share(place at, r *Reading, other *Series) {
+	s := c.reading(place, r)
+	if s != nil && other != nil && s.Type.IsAddress() != other.Type.IsAddress() {
+		c.fail(place.in("series"), "series %q is of type %s and series %q of type %s; a share compares two counts of one key", s.Name, s.Type, other.Name, other.Type)
+	}
+}
+
+// baseline checks the windows that a multiple is of.
+func (c *checker) baseline(place at, cond *Condition, s *Series) {
+	switch b := cond.Baseline; {
+	case b.From <= cond.To:
+		c.fail(place, "a baseline is earlier than what is compared with it; behind windows: %s it begins at %d", windowsText(cond.From, cond.To), cond.To+1)
+	case b.To >= s.Windows:
+		c.fail(place, "the series has windows 0-%d; %d is beyond", s.Windows-1, b.To)
+	}
 }
 
 func (c *checker) conditionKey(place at, r *Rule, cond *Condition, s *Series) {

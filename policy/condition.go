@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -14,39 +15,66 @@ type condition struct {
 	Condition
 	counter  Counter
 	def      series.Definition
-	distinct bool // it counts different values, of which nobody knows when they leave
-}
-
-// read evaluates the condition and tells its count, rounded down. An absent
-// key, or one that the series does not take, never holds.
-func (c *condition) read(ev *Event, now time.Time) (count int64, holds bool) {
-	key := c.key(ev)
-	if !c.counter.Takes(key) {
-		return 0, false
-	}
-	v := c.value(ev, key, now)
-	return v.floor, v.meets(c.Op, c.Threshold)
+	distinct bool    // it counts different values, of which nobody knows when they leave
+	of       Counter // what a share is of
 }
 
 // key is whose count is read.
 func (c *condition) key(ev *Event) series.Key { return c.Key.of(ev, c.def.Type) }
 
+// Numbers are what a condition says of one key at one time.
+type Numbers struct {
+	Count     int64 // rounded down
+	Threshold Threshold
+	Base      int64 // what a share is of; for a multiple, the sum over the windows of the baseline
+	Holds     bool
+}
+
+// evaluate is what the condition says of a key, which may be any. An absent
+// one, or one that the series does not take, never holds. The room is for
+// counts.
+func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) Numbers {
+	if !c.counter.Takes(key) {
+		return Numbers{Threshold: c.Threshold}
+	}
+	v := c.value(key, room, now)
+	n := Numbers{Count: v.floor, Threshold: c.Threshold}
+	switch c.Threshold.Unit {
+	case Percent:
+		n.Base = c.of.Count(key, c.Of.Mask, c.Of.From, c.Of.To, now)
+		n.Holds = n.Base >= c.Min && c.meets(n)
+	case Times:
+		counts, _ := c.counts(key, room, now)
+		n.Base = max(0, sum(counts, c.Baseline.From, c.Baseline.To)) // of different values, the range would be their union
+		n.Holds = n.Count >= c.Min && c.meets(n) && c.counter.Covered(now) >= c.Baseline.To
+	default:
+		n.Holds = v.meets(c.Op, n.Threshold.N)
+	}
+	return n
+}
+
+// meets compares a share or a multiple: count / base with N / scale, but
+// without dividing.
+func (c *condition) meets(n Numbers) bool {
+	return c.Op.meets(compareProducts(n.Count, n.Threshold.scale(c.Baseline.windows()), n.Threshold.N, n.Base))
+}
+
 // value is the count of the condition's windows. What slides needs all of them
 // and the time by one reading of the clock.
-func (c *condition) value(ev *Event, key series.Key, now time.Time) value {
+func (c *condition) value(key series.Key, room *[]int64, now time.Time) value {
 	if !c.Sliding {
 		return value{floor: c.counter.Count(key, c.Mask, c.From, c.To, now)}
 	}
-	counts, elapsed := c.counts(ev, key, now)
+	counts, elapsed := c.counts(key, room, now)
 	return slide(sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
 }
 
-// counts are all windows of the key, good until the event's next condition is
-// read, and how much of the current one has passed.
-func (c *condition) counts(ev *Event, key series.Key, now time.Time) ([]int64, time.Duration) {
+// counts are all windows of the key, good until the room is used again, and how
+// much of the current one has passed.
+func (c *condition) counts(key series.Key, room *[]int64, now time.Time) ([]int64, time.Duration) {
 	var elapsed time.Duration
-	ev.state.counts, elapsed = c.counter.Counts(ev.state.counts, key, c.Mask, now)
-	return ev.state.counts, elapsed
+	*room, elapsed = c.counter.Counts(*room, key, c.Mask, now)
+	return *room, elapsed
 }
 
 // sum adds up the windows from..to, as far as there are any.
@@ -78,13 +106,6 @@ func slide(whole, last int64, rest, interval time.Duration) value {
 	return value{addCapped(whole, part), r > 0}
 }
 
-func magnitude(n int64) uint64 {
-	if n < 0 {
-		return uint64(-n)
-	}
-	return uint64(n)
-}
-
 // addCapped stops at the limits of 64 bits, as counts do.
 func addCapped(a, b int64) int64 {
 	sum := a + b
@@ -99,16 +120,11 @@ func addCapped(a, b int64) int64 {
 
 // meets compares the exact value, fraction included.
 func (v value) meets(op Op, threshold int64) bool {
-	switch op {
-	case Above:
-		return v.floor > threshold || v.floor == threshold && v.fraction
-	case AtLeast:
-		return v.floor >= threshold
-	case Below:
-		return v.floor < threshold
-	default:
-		return v.floor < threshold || v.floor == threshold && !v.fraction
+	comparison := cmp.Compare(v.floor, threshold)
+	if comparison == 0 && v.fraction {
+		comparison = 1
 	}
+	return op.meets(comparison)
 }
 
 // shared reports whether the key is one that many share: a loopback address,
@@ -139,13 +155,12 @@ func (c *condition) coarse(addr netip.Addr) bool {
 	return c.Mask.IPv6 < 64
 }
 
-// measure is what the verdict says of the condition.
-func (c *condition) measure(ev *Event, count int64) Measure {
-	key := c.key(ev)
+// measure is what is said of the condition for a key.
+func (c *condition) measure(key series.Key, n Numbers) Measure {
 	m := Measure{
 		Series: c.Series, Key: key.String(),
 		From: c.From, To: c.To, Sliding: c.Sliding, Interval: c.def.Interval,
-		Op: c.Op, Count: count, Threshold: c.Threshold,
+		Op: c.Op, Numbers: n, Of: c.Of, Baseline: c.Baseline,
 	}
 	if addr := key.Addr(); addr.IsValid() {
 		m.Network = addr.String()
@@ -158,7 +173,11 @@ func (c *condition) measure(ev *Event, count int64) Measure {
 
 // span is how far back the condition looks.
 func (c *condition) span() time.Duration {
-	return time.Duration(c.To+1) * c.def.Interval
+	span := time.Duration(max(c.To, c.Baseline.To)+1) * c.def.Interval
+	if c.Of != nil {
+		span = max(span, time.Duration(c.Of.To+1)*c.of.Definition().Interval)
+	}
+	return span
 }
 
 // clears is how long it takes until the same event, coming again with nothing
@@ -166,10 +185,10 @@ func (c *condition) span() time.Duration {
 // known or never happens. Own is what the event itself adds to the key, and
 // back is the part of what it has just added that is taken back.
 func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
-	if c.distinct || c.Op != Above && c.Op != AtLeast {
+	if c.distinct || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
 		return 0, false
 	}
-	counts, elapsed := c.counts(ev, key, now)
+	counts, elapsed := c.counts(key, &ev.state.counts, now)
 	counts[0] = addCapped(counts[0], -back)
 	return clearAfter(counts, c.Condition, own, elapsed, c.def.Interval)
 }
@@ -229,13 +248,13 @@ func (s *shifts) count(i int) int64 {
 // at which the condition does not hold.
 func (s *shifts) clearWithin(from time.Duration) (time.Duration, bool) {
 	if !s.Sliding {
-		return from, !value{floor: s.whole}.meets(s.Op, s.Threshold)
+		return from, !value{floor: s.whole}.meets(s.Op, s.Threshold.N)
 	}
 	last := s.count(s.To)
-	if !slide(s.whole, last, s.interval-from, s.interval).meets(s.Op, s.Threshold) {
+	if !slide(s.whole, last, s.interval-from, s.interval).meets(s.Op, s.Threshold.N) {
 		return from, true
 	}
-	room := s.Threshold - s.whole // what the last window may still weigh
+	room := s.Threshold.N - s.whole // what the last window may still weigh
 	if room < 0 || last < room || last <= 0 {
 		return 0, false
 	}

@@ -65,18 +65,18 @@ func TestClearAfter(t *testing.T) {
 		want    time.Duration
 		never   bool
 	}{
-		{name: "one window: when it ends", counts: []int64{6}, c: Condition{Threshold: 5}, own: 1, elapsed: 20 * time.Second, want: 40 * time.Second},
-		{name: "a leaky add that does not fit any more", counts: []int64{5}, c: Condition{Threshold: 5}, own: 1, elapsed: 0, want: m},
-		{name: "room at once", counts: []int64{4}, c: Condition{Threshold: 5}, own: 1, want: 0},
-		{name: "the oldest window has to leave", counts: []int64{1, 0, 5}, c: Condition{To: 2, Threshold: 5}, own: 1, elapsed: 10 * time.Second, want: 50 * time.Second},
-		{name: "two windows have to leave", counts: []int64{1, 5, 1}, c: Condition{To: 2, Threshold: 5}, own: 1, want: 2 * m},
-		{name: "at_least wants one less", counts: []int64{0, 5, 1}, c: Condition{To: 2, Op: AtLeast, Threshold: 7}, own: 1, want: m},
-		{name: "its own amount is too large for ever", counts: []int64{9, 0}, c: Condition{To: 1, Threshold: 5}, own: 9, never: true},
-		{name: "past windows only: the own amount is not in them", counts: []int64{9, 6, 0, 0}, c: Condition{From: 1, To: 2, Threshold: 5}, own: 1, want: 3 * m},
-		{name: "sliding: half of the last window's ten", counts: []int64{0, 10}, c: Condition{To: 1, Sliding: true, Threshold: 5}, own: 0, elapsed: 0, want: 30 * time.Second},
-		{name: "sliding, with one more of its own", counts: []int64{0, 10}, c: Condition{To: 1, Sliding: true, Threshold: 5}, own: 1, elapsed: 6 * time.Second, want: 30 * time.Second},
-		{name: "sliding: at_least must fall below", counts: []int64{0, 10}, c: Condition{To: 1, Sliding: true, Op: AtLeast, Threshold: 5}, own: 0, want: 30*time.Second + 1},
-		{name: "sliding: the current window is too full, it must become the last one", counts: []int64{10, 0}, c: Condition{To: 1, Sliding: true, Threshold: 5}, own: 0, elapsed: 30 * time.Second, want: m},
+		{name: "one window: when it ends", counts: []int64{6}, c: Condition{Threshold: Threshold{N: 5}}, own: 1, elapsed: 20 * time.Second, want: 40 * time.Second},
+		{name: "a leaky add that does not fit any more", counts: []int64{5}, c: Condition{Threshold: Threshold{N: 5}}, own: 1, elapsed: 0, want: m},
+		{name: "room at once", counts: []int64{4}, c: Condition{Threshold: Threshold{N: 5}}, own: 1, want: 0},
+		{name: "the oldest window has to leave", counts: []int64{1, 0, 5}, c: Condition{Reading: Reading{To: 2}, Threshold: Threshold{N: 5}}, own: 1, elapsed: 10 * time.Second, want: 50 * time.Second},
+		{name: "two windows have to leave", counts: []int64{1, 5, 1}, c: Condition{Reading: Reading{To: 2}, Threshold: Threshold{N: 5}}, own: 1, want: 2 * m},
+		{name: "at_least wants one less", counts: []int64{0, 5, 1}, c: Condition{Reading: Reading{To: 2}, Op: AtLeast, Threshold: Threshold{N: 7}}, own: 1, want: m},
+		{name: "its own amount is too large for ever", counts: []int64{9, 0}, c: Condition{Reading: Reading{To: 1}, Threshold: Threshold{N: 5}}, own: 9, never: true},
+		{name: "past windows only: the own amount is not in them", counts: []int64{9, 6, 0, 0}, c: Condition{Reading: Reading{From: 1, To: 2}, Threshold: Threshold{N: 5}}, own: 1, want: 3 * m},
+		{name: "sliding: half of the last window's ten", counts: []int64{0, 10}, c: Condition{Reading: Reading{To: 1}, Sliding: true, Threshold: Threshold{N: 5}}, own: 0, elapsed: 0, want: 30 * time.Second},
+		{name: "sliding, with one more of its own", counts: []int64{0, 10}, c: Condition{Reading: Reading{To: 1}, Sliding: true, Threshold: Threshold{N: 5}}, own: 1, elapsed: 6 * time.Second, want: 30 * time.Second},
+		{name: "sliding: at_least must fall below", counts: []int64{0, 10}, c: Condition{Reading: Reading{To: 1}, Sliding: true, Op: AtLeast, Threshold: Threshold{N: 5}}, own: 0, want: 30*time.Second + 1},
+		{name: "sliding: the current window is too full, it must become the last one", counts: []int64{10, 0}, c: Condition{Reading: Reading{To: 1}, Sliding: true, Threshold: Threshold{N: 5}}, own: 0, elapsed: 30 * time.Second, want: m},
 	} {
 		row.counts = append(row.counts, make([]int64, 4)...)
 		got, ok := clearAfter(row.counts, row.c, row.own, row.elapsed, m)
@@ -95,7 +95,7 @@ func TestClearAfterAgainstAWalk(t *testing.T) {
 		for i := range counts {
 			counts[i] = random.Int64N(20)
 		}
-		c := Condition{To: random.IntN(4), Threshold: random.Int64N(40), Op: Op(random.IntN(2))}
+		c := Condition{Reading: Reading{To: random.IntN(4)}, Threshold: Threshold{N: random.Int64N(40)}, Op: Op(random.IntN(2))}
 		c.Sliding = c.To > 0 && random.IntN(2) == 0
 		own := random.Int64N(5)
 		elapsed := time.Duration(random.IntN(20)) * time.Second
@@ -125,7 +125,7 @@ func walk(counts []int64, c Condition, own int64, elapsed, interval time.Duratio
 			}
 			sum.Add(sum, n)
 		}
-		cmp := sum.Cmp(new(big.Rat).SetInt64(c.Threshold))
+		cmp := sum.Cmp(new(big.Rat).SetInt64(c.Threshold.N))
 		if cmp < 0 || cmp == 0 && c.Op == Above {
 			return t, true
 		}

@@ -19,6 +19,9 @@ type Counter interface {
 	// Counts is the count of every single window, appended to dst[:0], and how
 	// much of the current one has passed.
 	Counts(dst []int64, k series.Key, m series.Mask, now time.Time) (counts []int64, elapsed time.Duration)
+	// Covered is how many windows before the current one it has counted from
+	// their begin to their end.
+	Covered(now time.Time) int
 	// Remove forgets a key and reports whether there was anything to forget.
 	Remove(k series.Key) bool
 	// Len is how many keys there are.

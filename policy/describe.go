@@ -84,15 +84,27 @@ func (c Condition) String() string {
 	if len(c.Key) > 0 {
 		fmt.Fprintf(&b, " for %s", c.Key)
 	}
-	if networks := networksText(c.Mask); c.Masked && networks != "" {
-		fmt.Fprintf(&b, " by %s", networks)
-	}
-	fmt.Fprintf(&b, " in windows %s", windowsText(c.From, c.To))
+	b.WriteString(c.Reading.where())
 	if c.Sliding {
 		b.WriteString(" sliding")
 	}
-	fmt.Fprintf(&b, " %s %d", c.Op.words(), c.Threshold)
+	fmt.Fprintf(&b, " %s %s", c.Op.words(), c.Threshold)
+	switch c.Threshold.Unit {
+	case Percent:
+		fmt.Fprintf(&b, " of %s%s, from %d on", c.Of.Series, c.Of.where(), c.Min)
+	case Times:
+		fmt.Fprintf(&b, " the mean of windows %s, from %d on", windowsText(c.Baseline.From, c.Baseline.To), c.Min)
+	}
 	return b.String()
+}
+
+// where tells the networks and the windows.
+func (r *Reading) where() string {
+	by := ""
+	if networks := networksText(r.Mask); r.Masked && networks != "" {
+		by = " by " + networks
+	}
+	return by + " in windows " + windowsText(r.From, r.To)
 }
 
 // networksText names the masks that make networks of addresses. That of the

@@ -52,8 +52,10 @@ func (e *Engine) showValue(ev *Event, s Stage, a *add, key series.Key, value str
 func (p *Policy) masks(s *Series) (masks []series.Mask) {
 	for _, r := range p.Rules {
 		for c := range r.conditions() {
-			if c.Series == s.Name && c.Masked {
-				masks = append(masks, c.Mask)
+			for _, read := range c.readings() {
+				if read.Series == s.Name && read.Masked {
+					masks = append(masks, read.Mask)
+				}
 			}
 		}
 	}

@@ -30,24 +30,44 @@ func (e *Engine) newRule(r *Rule) (*rule, error) {
 		to   *[]condition
 	}{{r.If, &compiled.all}, {r.Any, &compiled.any}} {
 		for _, c := range list.from {
-			counter := e.Counter(c.Series)
-			if counter == nil {
-				return nil, UnknownError{"series", c.Series, e.policy.seriesNames()}
+			ready, err := e.newCondition(c)
+			if err != nil {
+				return nil, err
 			}
-			*list.to = append(*list.to, newCondition(e.policy, c, counter))
+			*list.to = append(*list.to, ready)
 		}
 	}
 	compiled.retry = compiled.tellsRetry()
 	return compiled, nil
 }
 
-func newCondition(p *Policy, c Condition, counter Counter) condition {
-	c.Key = p.key(&c)
-	if !c.Masked {
-		c.Mask = series.Host
+func (e *Engine) newCondition(c Condition) (ready condition, err error) {
+	c.Key = e.policy.key(&c)
+	if c.Of != nil {
+		of := *c.Of
+		c.Of = &of
+		if ready.of, err = e.source(c.Of); err != nil {
+			return ready, err
+		}
 	}
-	_, distinct := counter.(*series.Distinct)
-	return condition{Condition: c, counter: counter, def: counter.Definition(), distinct: distinct}
+	if ready.counter, err = e.source(&c.Reading); err != nil {
+		return ready, err
+	}
+	ready.Condition, ready.def = c, ready.counter.Definition()
+	_, ready.distinct = ready.counter.(*series.Distinct)
+	return ready, nil
+}
+
+// source is the series that is read. Without a mask it is asked for whole
+// addresses.
+func (e *Engine) source(r *Reading) (Counter, error) {
+	if !r.Masked {
+		r.Mask = series.Host
+	}
+	if counter := e.Counter(r.Series); counter != nil {
+		return counter, nil
+	}
+	return nil, UnknownError{"series", r.Series, e.policy.seriesNames()}
 }
 
 // judge is the verdict of the rule, nil when it does not fire.
@@ -56,13 +76,13 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 	if err != nil || !holds {
 		return nil, err
 	}
-	decisive, count, fires := r.fires(e, ev, now)
+	decisive, numbers, fires := r.fires(e, ev, now)
 	if !fires {
 		return nil, nil
 	}
 	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
 	if decisive != nil {
-		v.Measure = decisive.measure(ev, count)
+		v.Measure = decisive.measure(decisive.key(ev), numbers)
 		if r.retry {
 			v.RetryAfter = r.retryAfter(e, ev, s, now)
 		}
@@ -87,43 +107,43 @@ func (r *rule) dress(ev *Event, v *Verdict) {
 // fires reports whether all of `if` and at least one of `any` hold, and which
 // condition the verdict speaks of: the first of `if`, else the first of `any`
 // that holds.
-func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, count int64, fires bool) {
+func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, numbers Numbers, fires bool) {
 	for i := range r.all {
 		c := &r.all[i]
-		n, holds := r.read(e, c, ev, now)
-		if !holds {
-			return nil, 0, false
+		n := r.read(e, c, ev, now)
+		if !n.Holds {
+			return nil, n, false
 		}
 		if decisive == nil {
-			decisive, count = c, n
+			decisive, numbers = c, n
 		}
 	}
 	if len(r.any) == 0 {
-		return decisive, count, true
+		return decisive, numbers, true
 	}
 	for i := range r.any {
 		c := &r.any[i]
-		n, holds := r.read(e, c, ev, now)
-		if !holds {
+		n := r.read(e, c, ev, now)
+		if !n.Holds {
 			continue
 		}
 		if decisive == nil {
-			decisive, count = c, n
+			decisive, numbers = c, n
 		}
-		return decisive, count, true
+		return decisive, numbers, true
 	}
-	return nil, 0, false
+	return nil, numbers, false
 }
 
 // read evaluates a condition; one that holds for a shared key does so only
 // where the rule allows it.
-func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) (count int64, holds bool) {
-	count, holds = c.read(ev, now)
-	if holds && !r.AllowSharedKey && c.shared(ev, e.own) {
+func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) Numbers {
+	n := c.evaluate(c.key(ev), &ev.state.counts, now)
+	if n.Holds && !r.AllowSharedKey && c.shared(ev, e.own) {
 		e.log.sharedKey(r.Name, c.Series, c.key(ev), now)
-		return 0, false
+		n.Holds = false
 	}
-	return count, holds
+	return n
 }
 
 // tellsRetry reports whether a text of the rule says when to try again: the

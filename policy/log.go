@@ -82,7 +82,8 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 			clientText("key", v.subject()),
 			slog.String("windows", v.Windows()),
 			slog.Int64("count", v.Count),
-			slog.Int64("threshold", v.Threshold))
+			v.Threshold.attr())
+		attrs = v.appendBase(attrs)
 	}
 	for _, a := range logged {
 		if text := (Term{Attribute: a}).text(ev); text != "" {
@@ -90,6 +91,26 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 		}
 	}
 	l.log.LogAttrs(context.Background(), level, "verdict", attrs...)
+}
+
+// attr is a number where the threshold is one.
+func (t Threshold) attr() slog.Attr {
+	if t.Unit == Plain {
+		return slog.Int64("threshold", t.N)
+	}
+	return slog.String("threshold", t.String())
+}
+
+// appendBase adds what a share or a multiple is of: a count, or a sum by the
+// number of windows that it is over.
+func (m *Measure) appendBase(attrs []slog.Attr) []slog.Attr {
+	switch m.Threshold.Unit {
+	case Percent:
+		return append(attrs, slog.Int64("of", m.Base))
+	case Times:
+		return append(attrs, slog.String("baseline", fmt.Sprintf("%d/%d", m.Base, m.Baseline.windows())))
+	}
+	return attrs
 }
 
 // clientText is an attribute of a line whose value a client chose.

@@ -108,15 +108,39 @@ const MaxDelay = 8 * time.Second
 
 // Condition compares one count with a threshold.
 type Condition struct {
-	Series    string
+	Reading
 	Key       Key // empty: the key of the series' adds
-	From, To  int // the windows, both included; 0 is the current one
-	Mask      series.Mask
-	Masked    bool // Mask was given
 	Sliding   bool
 	Op        Op
-	Threshold int64
+	Threshold Threshold
+
+	Of       *Reading // of a share: the count that it is of, for the same key
+	Baseline Baseline // of a multiple: the windows whose mean it is of
+	Min      int64    // at least 1: how much Of must be, and with a baseline the count itself
 }
+
+// Reading is a count to read: of a series, over its windows, under a mask.
+type Reading struct {
+	Series   string
+	From, To int // the windows, both included; 0 is the current one
+	Mask     series.Mask
+	Masked   bool // Mask was given
+}
+
+// readings are all counts that the condition reads.
+func (c *Condition) readings() []*Reading {
+	if c.Of == nil {
+		return []*Reading{&c.Reading}
+	}
+	return []*Reading{&c.Reading, c.Of}
+}
+
+// Baseline is a range of windows, both included, earlier than those that are
+// compared with their mean.
+type Baseline struct{ From, To int }
+
+// windows is how many there are.
+func (b Baseline) windows() int { return b.To - b.From + 1 }
 
 // Op is how a condition compares.
 type Op uint8

@@ -11,7 +11,7 @@ func TestTemplate(t *testing.T) {
 	ev := &Event{}
 	ev.SetSender("<Evil\r\n250 ok\x00é%s@Ex.test>")
 	ev.SetHeader("X-Mark", "a\tb\r\n c")
-	v := &Verdict{Measure: Measure{Series: "connections", Network: "192.0.2.0/24", Count: 7, Threshold: 5, RetryAfter: 90 * time.Second}}
+	v := &Verdict{Measure: Measure{Series: "connections", Network: "192.0.2.0/24", Numbers: Numbers{Count: 7, Threshold: Threshold{N: 5}}, RetryAfter: 90 * time.Second}}
 	for source, want := range map[string]string{
 		"plain":                    "plain",
 		"{count} of {threshold}":   "7 of 5",

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -25,15 +27,16 @@ type Verdict struct {
 
 // Measure is one condition's reading: what it counted and against what.
 type Measure struct {
-	Series     string
-	Key        string // as the series spells it
-	Network    string // the block of the key under the condition's mask; "" for a text
-	From, To   int    // the windows
-	Sliding    bool
-	Interval   time.Duration // of one window
-	Op         Op
-	Count      int64 // rounded down
-	Threshold  int64
+	Series   string
+	Key      string // as the series spells it
+	Network  string // the block of the key under the condition's mask; "" for a text
+	From, To int    // the windows
+	Sliding  bool
+	Interval time.Duration // of one window
+	Op       Op
+	Numbers
+	Of         *Reading      // what a share is of
+	Baseline   Baseline      // what a multiple is of
 	RetryAfter time.Duration // until the same event would not fire the rule; whole windows where it cannot be known
 }
 
@@ -79,11 +82,50 @@ func (v *Verdict) sentence() string {
 		return "refused by rule " + v.Rule
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %d", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.Op.words(), v.Threshold)
+	fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.comparison())
 	if v.Action == Tempfail || v.Action == Disconnect {
 		fmt.Fprintf(&b, "; try again in %s", DurationText(v.RetryAfter))
 	}
 	return b.String()
+}
+
+// comparison says in words what the count was compared with.
+func (m *Measure) comparison() string {
+	than := fmt.Sprintf("%s %s", m.Op.words(), m.Threshold)
+	switch m.Threshold.Unit {
+	case Percent:
+		return fmt.Sprintf("%s of %d in %s", than, m.Base, m.Of.Series)
+	case Times:
+		return fmt.Sprintf("%s the mean of %s in windows %s", than, m.mean(), windowsText(m.Baseline.From, m.Baseline.To))
+	}
+	return than
+}
+
+// mean is that of the baseline, rounded to one decimal.
+func (m *Measure) mean() string {
+	mean := float64(m.Base) / float64(m.Baseline.windows())
+	return strings.TrimSuffix(strconv.FormatFloat(mean, 'f', 1, 64), ".0")
+}
+
+// Percent is the count in per cent of the threshold, rounded down; ok is false
+// for a threshold that is not above 0.
+func (m *Measure) Percent() (percent int64, ok bool) {
+	base := m.Base
+	if m.Threshold.Unit == Plain {
+		base = 1
+	}
+	threshold := new(big.Int).Mul(big.NewInt(m.Threshold.N), big.NewInt(base))
+	if threshold.Sign() <= 0 {
+		return 0, false
+	}
+	count := new(big.Int).Mul(big.NewInt(m.Count), big.NewInt(100*m.Threshold.scale(m.Baseline.windows())))
+	switch count.Div(count, threshold); {
+	case count.IsInt64():
+		return count.Int64(), true
+	case count.Sign() < 0:
+		return math.MinInt64, true
+	}
+	return math.MaxInt64, true
 }
 
 // subject is the block or the text that was counted.
@@ -121,7 +163,7 @@ func (v *Verdict) number(p placeholder) string {
 	case countPlaceholder:
 		return strconv.FormatInt(v.Count, 10)
 	case thresholdPlaceholder:
-		return strconv.FormatInt(v.Threshold, 10)
+		return v.Threshold.String()
 	case seriesPlaceholder:
 		return v.Series
 	case networkPlaceholder:

@@ -100,6 +100,11 @@ func (d *Distinct) shard(h holder) *shard { return &d.shards[shardOf(h, len(d.sh
 
 func (d *Distinct) oldest(current int64) int64 { return current - int64(d.def.Windows-1) }
 
+// Covered is as [Series.Covered].
+func (d *Distinct) Covered(now time.Time) int {
+	return int(min(d.clock.covered(now), int64(d.def.Windows-1)))
+}
+
 // Add notes in the current window that k has shown a value. An empty value and a
 // key that the series does not take are ignored.
 func (d *Distinct) Add(k Key, value string, now time.Time) {

@@ -29,29 +29,57 @@ func (d *decoder) conditions(items []node) []policy.Condition {
 //	windows    0                 a window, or a range whose counts are summed, such as 0-5; 0 is the current one
 //	mask       whole addresses   bits of a network that is counted as one: a number for a series of one family,
 //	                             {ipv4: 24, ipv6: 64} for any address series
-//	sliding    false             true: the last window weighs as much as the current one has still to come
+//	sliding    false             true: the last window weighs as much as the current one has still to come; only
+//	                             where the threshold is a number
 //	above, at_least, below, at_most
-//	           one is required   a whole number
+//	           one is required   a whole number; or a share of another count, such as 50%; or a multiple of a
+//	                             mean, such as 5x; with at most three decimals
+//	of         with a share      {series, windows, mask}: the other count, of the same key
+//	baseline   with a multiple   {windows: 1-5}: the earlier windows whose mean it is of
+//	min        1                 with a share: below this in `of` the condition does not hold; with a multiple
+//	                             it is required: below this in the count itself
 func (d *decoder) condition(n node) policy.Condition {
-	c := policy.Condition{Mask: series.Host}
+	c := policy.Condition{Reading: policy.Reading{Mask: series.Host}}
 	n.name = "a condition"
-	n.mapping("a mapping such as {series: connections, above: 100}",
-		required("series", "series: connections", set(&c.Series, conditionSeries)),
+	fields := append(d.reading(&c.Reading),
 		optional("key", set(&c.Key, key)),
-		optional("windows", func(n node) { c.From, c.To = windows(n) }),
-		optional("mask", func(n node) { c.Mask, c.Masked = d.mask(n, c.Series), true }),
 		optional("sliding", set(&c.Sliding, node.boolean)),
 		threshold(&c, policy.Above),
 		threshold(&c, policy.AtLeast),
 		threshold(&c, policy.Below),
 		threshold(&c, policy.AtMost),
-		unbuilt("of", "a threshold is a number, not a share"),
-		unbuilt("min", "it belongs to shares and baselines"),
-		unbuilt("baseline", "a threshold is a number"),
+		optional("of", func(n node) { c.Of = d.of(n) }),
+		optional("baseline", set(&c.Baseline, baseline)),
+		optional("min", func(n node) { c.Min = n.integer(1, math.MaxInt64) }),
 		unbuilt("scope", "every node counts by itself"),
 	)
+	n.mapping("a mapping such as {series: connections, above: 100}", fields...)
 	n.oneThreshold()
+	n.companions(c.Threshold.Unit)
 	return c
+}
+
+// reading are the keys of a count that is read.
+func (d *decoder) reading(r *policy.Reading) []field {
+	return []field{
+		required("series", "series: connections", set(&r.Series, conditionSeries)),
+		optional("windows", func(n node) { r.From, r.To = windows(n) }),
+		optional("mask", func(n node) { r.Mask, r.Masked = d.mask(n, r.Series), true }),
+	}
+}
+
+// of is the count that a share is of.
+func (d *decoder) of(n node) *policy.Reading {
+	of := &policy.Reading{Mask: series.Host}
+	n.mapping("a mapping such as {series: recipients, windows: 0-3}", d.reading(of)...)
+	return of
+}
+
+// baseline is the range of windows that a multiple is of.
+func baseline(n node) (b policy.Baseline) {
+	n.mapping("a mapping such as {windows: 1-5}",
+		required("windows", "windows: 1-5", func(n node) { b.From, b.To = windows(n) }))
+	return b
 }
 
 // conditionSeries is a series' name; whether there is one, the policy says.
@@ -72,20 +100,26 @@ func threshold(c *policy.Condition, op policy.Op) field {
 		switch {
 		case n.Kind == yaml.MappingNode && n.has("table"):
 			n.errorf("a table of thresholds is not built yet; write a number")
-		case n.Kind == yaml.ScalarNode && isNumber(strings.CutSuffix(n.Value, "%")):
-			n.errorf("%s: %s, a share of another count, is not built yet; write a number", n.name, n.Value)
-		case n.Kind == yaml.ScalarNode && isNumber(strings.CutSuffix(n.Value, "x")):
-			n.errorf("%s: %s, a multiple of a baseline, is not built yet; write a number", n.name, n.Value)
+		case n.Kind == yaml.ScalarNode:
+			if c.Threshold = n.threshold(); c.Threshold.Unit != policy.Plain {
+				c.Min = 1
+			}
 		default:
-			c.Threshold = n.integer(math.MinInt64, math.MaxInt64)
+			n.is(yaml.ScalarNode, "a number, a share, such as 50%, or a multiple, such as 5x")
 		}
 	})
 }
 
-// isNumber takes the results of strings.CutSuffix.
-func isNumber(text string, found bool) bool {
-	_, err := strconv.ParseFloat(text, 64)
-	return found && err == nil
+// threshold is a number, a share or a multiple.
+func (n node) threshold() policy.Threshold {
+	t, unit, err := policy.ParseThreshold(n.line())
+	switch {
+	case !unit:
+		t.N = n.integer(math.MinInt64, math.MaxInt64)
+	case err != nil:
+		n.errorf("%s: %w", n.name, err)
+	}
+	return t
 }
 
 // oneThreshold notes an error at a condition without a threshold, and at
@@ -103,6 +137,37 @@ func (n node) oneThreshold() {
 	}
 	if n.lacks(thresholds...) {
 		n.errorf("the threshold is missing; write one of %s, for example above: 100", nameList(thresholds))
+	}
+}
+
+// companions are the keys that a threshold which is not a number needs.
+var companions = []struct {
+	key              string
+	belongs, needing []policy.Unit
+	to, example      string
+}{
+	{"of", []policy.Unit{policy.Percent}, []policy.Unit{policy.Percent},
+		"a share, such as above: 50%", "a share is of another count, for example of: {series: recipients, windows: 0-3}"},
+	{"baseline", []policy.Unit{policy.Times}, []policy.Unit{policy.Times},
+		"a multiple, such as above: 5x", "a multiple is of the mean of earlier windows, for example baseline: {windows: 1-5}"},
+	{"min", []policy.Unit{policy.Percent, policy.Times}, []policy.Unit{policy.Times},
+		"a share or a multiple, such as above: 50% or above: 5x", "without it the first event of a key that was never seen is a burst; write for example min: 100"},
+}
+
+// companions notes an error where a key is missing that the threshold needs,
+// and at one that belongs to another kind of threshold.
+func (n node) companions(unit policy.Unit) {
+	if n.lacks(thresholds...) || n.unsure(thresholds...) {
+		return
+	}
+	for _, c := range companions {
+		switch value := n.child(c.key); {
+		case value != nil && !slices.Contains(c.belongs, unit):
+			n.of(value, c.key).errorf("%s belongs to %s", c.key, c.to)
+		case slices.Contains(c.needing, unit) && n.lacks(c.key):
+			n.errorf("%s is missing; %s", c.key, c.example)
+			n.doc.lost[slot{n.Node, c.key}] = true
+		}
 	}
 }
 

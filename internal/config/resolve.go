@@ -117,14 +117,28 @@ func (d *decoder) echoInCondition(path []any) bool {
 		return condition.unsure("key") || series.unsure("type") || d.unsureKeys(condition.value("series"))
 	}
 	switch field := path[4].(string); field {
-	case "series":
-		return condition.unsure(field) || d.lostSection("series")
-	case "windows":
-		return condition.unsure(field) || series.unsure("windows")
 	case "sliding":
 		return condition.unsure(field, "windows")
+	case "of":
+		of := d.top.at(path[:5])
+		return d.echoInReading(of, path[5].(string)) || series.unsure("type") || d.seriesAt(of.value("series")).unsure("type")
+	case "baseline":
+		return condition.unsure(field, "windows") || series.unsure("windows")
+	default: // series, windows, mask, key
+		return d.echoInReading(condition, field)
+	}
+}
+
+// echoInReading is echo for what a condition or its `of` reads.
+func (d *decoder) echoInReading(reading node, field string) bool {
+	series := d.seriesAt(reading.value("series"))
+	switch field {
+	case "series":
+		return reading.unsure(field) || d.lostSection("series")
+	case "windows":
+		return reading.unsure(field) || series.unsure("windows")
 	default: // mask, key
-		return condition.unsure(field) || series.unsure("type")
+		return reading.unsure(field) || series.unsure("type")
 	}
 }
 

@@ -178,19 +178,27 @@ var everyRule = []string{
 	`mark-more at eoh: when <nil>, then continue, reply <nil>, headers [{X-Audit-Spam {header["X-Spam"]}}], delay 8s, notify [], shadow false, shared false`,
 	`telling at helo: when helo_name == "x", then continue, reply <nil>, headers [], delay 0s, notify [ops], shadow false, shared false`,
 	`closing at helo: when helo_name == "localhost", then disconnect, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
+	`share at mail: when <nil>, then tempfail, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
+	`burst at rcpt: when <nil>, then tempfail, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
 }
 
 var everyCondition = []policy.Condition{
-	{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true, Op: policy.Above, Threshold: 1000},
-	{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true, Op: policy.AtLeast, Threshold: 10},
-	{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true, Op: policy.Below, Threshold: -1},
-	{Series: "connections6", Key: policy.Key{{Attribute: policy.ServerAddress}}, Mask: series.Mask{IPv4: 32, IPv6: 48}, Masked: true, Op: policy.AtMost, Threshold: 10},
-	{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true, Op: policy.Above, Threshold: 10},
-	{Series: "recipients", To: 5, Mask: series.Host, Sliding: true, Op: policy.Above, Threshold: 200},
-	{Series: "recipients", Key: policy.Key{{Attribute: policy.SASLUsername}}, Mask: series.Host, Op: policy.Above, Threshold: 100},
-	{Series: "networks", To: 23, Mask: series.Host, Op: policy.Above, Threshold: 10},
-	{Series: "senders", To: 1, Mask: series.Mask{IPv4: 24, IPv6: 128}, Masked: true, Op: policy.Above, Threshold: 100},
-	{Series: "spam", Mask: series.Host, Op: policy.AtLeast, Threshold: 1},
+	{Reading: policy.Reading{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 1000}},
+	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.AtLeast, Threshold: policy.Threshold{N: 10}},
+	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.Below, Threshold: policy.Threshold{N: -1}},
+	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 32, IPv6: 48}, Masked: true}, Key: policy.Key{{Attribute: policy.ServerAddress}}, Op: policy.AtMost, Threshold: policy.Threshold{N: 10}},
+	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
+	{Reading: policy.Reading{Series: "recipients", To: 5, Mask: series.Host}, Sliding: true, Op: policy.Above, Threshold: policy.Threshold{N: 200}},
+	{Reading: policy.Reading{Series: "recipients", Mask: series.Host}, Key: policy.Key{{Attribute: policy.SASLUsername}}, Op: policy.Above, Threshold: policy.Threshold{N: 100}},
+	{Reading: policy.Reading{Series: "networks", To: 23, Mask: series.Host}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
+	{Reading: policy.Reading{Series: "senders", To: 1, Mask: series.Mask{IPv4: 24, IPv6: 128}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 100}},
+	{Reading: policy.Reading{Series: "spam", Mask: series.Host}, Op: policy.AtLeast, Threshold: policy.Threshold{N: 1}},
+	{Reading: policy.Reading{Series: "connections", To: 1, Mask: series.Host}, Op: policy.Above, Threshold: policy.Threshold{N: 125, Decimals: 1, Unit: policy.Percent},
+		Of: &policy.Reading{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true}, Min: 20},
+	{Reading: policy.Reading{Series: "connections", Mask: series.Host}, Op: policy.AtMost, Threshold: policy.Threshold{N: 100, Unit: policy.Percent},
+		Of: &policy.Reading{Series: "connections4", Mask: series.Host}, Min: 1},
+	{Reading: policy.Reading{Series: "recipients", Mask: series.Host}, Key: policy.Key{{Attribute: policy.SASLUsername}}, Op: policy.Above,
+		Threshold: policy.Threshold{N: 25, Decimals: 1, Unit: policy.Times}, Baseline: policy.Baseline{From: 1, To: 5}, Min: 100},
 }
 
 // same compares value by value, so that a difference is easy to see.

@@ -40,12 +40,12 @@ type notice struct {
 
 // measure are the numbers that were compared.
 type measure struct {
-	Series     string `json:"series"`
-	Network    string `json:"network,omitempty"`
-	Windows    string `json:"windows"`
-	Count      int64  `json:"count"`
-	Threshold  int64  `json:"threshold"`
-	RetryAfter int64  `json:"retry_after_seconds"`
+	Series     string           `json:"series"`
+	Network    string           `json:"network,omitempty"`
+	Windows    string           `json:"windows"`
+	Count      int64            `json:"count"`
+	Threshold  policy.Threshold `json:"threshold"` // a number, or a text such as 50%
+	RetryAfter int64            `json:"retry_after_seconds"`
 }
 
 // newNotice copies what is told of a firing, since the event goes on.
