@@ -38,7 +38,7 @@ func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) Numbe
 		return Numbers{Threshold: c.Threshold}
 	}
 	v := c.value(key, room, now)
-	n := Numbers{Count: v.floor, Threshold: c.Threshold}
+	n := Numbers{Count: v.floor, Threshold: c.threshold(key)}
 	switch c.Threshold.Unit {
 	case Percent:
 		n.Base = c.of.Count(key, c.Of.Mask, c.Of.From, c.Of.To, now)
@@ -51,6 +51,18 @@ func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) Numbe
 		n.Holds = v.meets(c.Op, n.Threshold.N)
 	}
 	return n
+}
+
+// threshold is that of the key.
+func (c *condition) threshold(key series.Key) Threshold {
+	t := c.Threshold
+	if c.Table == nil {
+		return t
+	}
+	if n, ok := c.Table.number(key, c.Mask); ok {
+		t.N = n
+	}
+	return t
 }
 
 // meets compares a share or a multiple: count / base with N / scale, but
@@ -190,7 +202,9 @@ func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.
 	}
 	counts, elapsed := c.counts(key, &ev.state.counts, now)
 	counts[0] = addCapped(counts[0], -back)
-	return clearAfter(counts, c.Condition, own, elapsed, c.def.Interval)
+	of := c.Condition
+	of.Threshold = c.threshold(key)
+	return clearAfter(counts, of, own, elapsed, c.def.Interval)
 }
 
 // clearAfter is the arithmetic of clears. Counts are the windows as they are

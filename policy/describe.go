@@ -89,6 +89,9 @@ func (c Condition) String() string {
 		b.WriteString(" sliding")
 	}
 	fmt.Fprintf(&b, " %s %s", c.Op.words(), c.Threshold)
+	if c.Table != nil {
+		fmt.Fprintf(&b, ", or what table %s has for the key", c.Table.Name())
+	}
 	switch c.Threshold.Unit {
 	case Percent:
 		fmt.Fprintf(&b, " of %s%s, from %d on", c.Of.Series, c.Of.where(), c.Min)

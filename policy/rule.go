@@ -112,7 +112,8 @@ type Condition struct {
 	Key       Key // empty: the key of the series' adds
 	Sliding   bool
 	Op        Op
-	Threshold Threshold
+	Threshold Threshold // with a table, the number of keys that it does not have
+	Table     *Table    // nil: one threshold for all keys
 
 	Of       *Reading // of a share: the count that it is of, for the same key
 	Baseline Baseline // of a multiple: the windows whose mean it is of

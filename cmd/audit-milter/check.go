@@ -52,6 +52,9 @@ func describe(out io.Writer, conf *config.Config) {
 	for _, name := range slices.Sorted(maps.Keys(conf.Lists)) {
 		fmt.Fprintf(w, "list %s\t%s\n", name, conf.Lists[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(conf.Tables)) {
+		fmt.Fprintf(w, "table %s\t%s\n", name, conf.Tables[name])
+	}
 	for _, t := range conf.Notify {
 		fmt.Fprintf(w, "notify %s\t%s\n", t.Name, t)
 	}

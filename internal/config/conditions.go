@@ -32,8 +32,9 @@ func (d *decoder) conditions(items []node) []policy.Condition {
 //	sliding    false             true: the last window weighs as much as the current one has still to come; only
 //	                             where the threshold is a number
 //	above, at_least, below, at_most
-//	           one is required   a whole number; or a share of another count, such as 50%; or a multiple of a
-//	                             mean, such as 5x; with at most three decimals
+//	           one is required   a whole number; {table: user_limits, default: 200}: the number that a table has
+//	                             for the key; a share of another count, such as 50%, or a multiple of a mean,
+//	                             such as 5x, with at most three decimals
 //	of         with a share      {series, windows, mask}: the other count, of the same key
 //	baseline   with a multiple   {windows: 1-5}: the earlier windows whose mean it is of
 //	min        1                 with a share: below this in `of` the condition does not hold; with a multiple
@@ -44,10 +45,10 @@ func (d *decoder) condition(n node) policy.Condition {
 	fields := append(d.reading(&c.Reading),
 		optional("key", set(&c.Key, key)),
 		optional("sliding", set(&c.Sliding, node.boolean)),
-		threshold(&c, policy.Above),
-		threshold(&c, policy.AtLeast),
-		threshold(&c, policy.Below),
-		threshold(&c, policy.AtMost),
+		d.threshold(&c, policy.Above),
+		d.threshold(&c, policy.AtLeast),
+		d.threshold(&c, policy.Below),
+		d.threshold(&c, policy.AtMost),
 		optional("of", func(n node) { c.Of = d.of(n) }),
 		optional("baseline", set(&c.Baseline, baseline)),
 		optional("min", func(n node) { c.Min = n.integer(1, math.MaxInt64) }),
@@ -94,18 +95,15 @@ func conditionSeries(n node) string {
 // thresholds are the keys of which a condition has one.
 var thresholds = []string{policy.Above.String(), policy.AtLeast.String(), policy.Below.String(), policy.AtMost.String()}
 
-func threshold(c *policy.Condition, op policy.Op) field {
+func (d *decoder) threshold(c *policy.Condition, op policy.Op) field {
 	return optional(op.String(), func(n node) {
 		c.Op = op
-		switch {
-		case n.Kind == yaml.MappingNode && n.has("table"):
-			n.errorf("a table of thresholds is not built yet; write a number")
-		case n.Kind == yaml.ScalarNode:
-			if c.Threshold = n.threshold(); c.Threshold.Unit != policy.Plain {
-				c.Min = 1
-			}
-		default:
-			n.is(yaml.ScalarNode, "a number, a share, such as 50%, or a multiple, such as 5x")
+		if n.Kind == yaml.MappingNode {
+			d.tableThreshold(n, c)
+			return
+		}
+		if c.Threshold = n.threshold(); c.Threshold.Unit != policy.Plain {
+			c.Min = 1
 		}
 	})
 }

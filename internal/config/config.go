@@ -6,7 +6,7 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, listen.go, notify.go.
+// conditions.go, lists.go, tables.go, listen.go, notify.go.
 //
 // # Values
 //
@@ -56,6 +56,7 @@ import (
 //	timeouts     {negotiate: 30s, frame: 30s, write: 30s, idle: 130m}
 //	                                   how long an MTA is waited for: decodeTimeouts
 //	lists        none                  names to lists that `when` can ask: decodeLists
+//	tables       none                  names to thresholds by key: decodeTables
 //	notify       none                  names to people that rules can tell: target
 //	series       none                  names to series: decodeOneSeries
 //	rules        none                  in the order in which they are judged: rule
@@ -65,12 +66,13 @@ type Config struct {
 	MaxSessions int
 	Timeouts    milter.Timeouts
 	Log         logging.Options
-	Lists       map[string]*policy.List // what `when` can ask; the policy has them already
-	Notify      []notify.Target         // in the order of the file
+	Lists       map[string]*policy.List  // what `when` can ask; the policy has them already
+	Tables      map[string]*policy.Table // what a threshold can be looked up in; the policy has them already
+	Notify      []notify.Target          // in the order of the file
 	Policy      *policy.Policy
 }
 
-// Load reads a configuration and the files of its lists, and gives the policy's
+// Load reads a configuration and the files of its lists and tables, and gives the policy's
 // node the name of this host. Its error is an [Errors] with everything that is
 // wrong.
 func Load(path string) (*Config, error) {
@@ -99,7 +101,7 @@ func Parse(name string, data []byte) (*Config, error) {
 func parse(name string, data []byte, read func(path string) ([]byte, error)) (*Config, error) {
 	data = bytes.TrimPrefix(data, byteOrderMark)
 	d := newDecoder(name, data, read)
-	if root := d.root(data); root != nil {
+	if root := d.root(data, "the file is empty; a configuration has at least series and rules"); root != nil {
 		d.top = node{Node: root, doc: d.document, name: "a configuration"}
 		d.decode(d.top)
 		d.check()
@@ -118,15 +120,16 @@ var byteOrderMark = []byte("\ufeff")
 type decoder struct {
 	*document
 	top    node
-	read   func(path string) ([]byte, error) // reads a list's file
+	read   func(path string) ([]byte, error) // reads the file of a list or a table
 	config *Config
-	policy *policy.Policy          // config's
-	lists  map[string]*policy.List // config's
+	policy *policy.Policy           // config's
+	lists  map[string]*policy.List  // config's
+	tables map[string]*policy.Table // config's
 }
 
 func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *decoder {
 	p := &policy.Policy{OnError: policy.Accept, MaxDelayed: 20}
-	lists := make(map[string]*policy.List)
+	lists, tables := make(map[string]*policy.List), make(map[string]*policy.Table)
 	return &decoder{
 		document: newDocument(name, data),
 		read:     read,
@@ -137,14 +140,16 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 			Log:         logging.Options{Buffer: mebibyte},
 			Policy:      p,
 			Lists:       lists,
+			Tables:      tables,
 		},
 		policy: p,
 		lists:  lists,
+		tables: tables,
 	}
 }
 
 // decode decodes the whole file: lists before the expressions that ask them,
-// series before the rules that read them, and whom they notify.
+// series and tables before the rules that read them, and whom they notify.
 func (d *decoder) decode(n node) {
 	n.mapping("keys such as listen, series and rules",
 		optional("listen", d.decodeListen),
@@ -156,12 +161,12 @@ func (d *decoder) decode(n node) {
 		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
 		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
 		optional("lists", d.decodeLists),
+		optional("tables", d.decodeTables),
 		optional("notify", d.decodeNotify),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
 		unbuilt("state_dir", "nothing is kept on disk"),
 		unbuilt("admin", "a running daemon can be asked nothing; its log has every verdict"),
-		unbuilt("tables", "a threshold is a number"),
 		unbuilt("monitors", "declare series of type ip that add at connect, accepted, or refused and rcpt_refused"),
 		unbuilt("history", "nothing is kept on disk"),
 		unbuilt("cluster", "every node counts by itself"),

@@ -48,8 +48,8 @@ func (d *document) add(line, column int, msg string) {
 }
 
 // root is the top of the file's only document; nil when there is none to
-// decode.
-func (d *document) root(data []byte) *yaml.Node {
+// decode, which is the error empty, if that is one.
+func (d *document) root(data []byte, empty string) *yaml.Node {
 	if end, msg := notLines(data); msg != "" {
 		line, column := endOf(data[:end])
 		d.add(line, column, msg)
@@ -63,10 +63,12 @@ func (d *document) root(data []byte) *yaml.Node {
 		d.add(line, column, syntaxMessage(seen, err))
 		return nil
 	case len(docs) == 0 || docs[0].Content[0].Tag == "!!null":
-		d.add(1, 1, "the file is empty; a configuration has at least series and rules")
+		if empty != "" {
+			d.add(1, 1, empty)
+		}
 		return nil
 	case len(docs) > 1:
-		d.add(docs[1].Line, docs[1].Column, "a second YAML document begins here; a configuration is one document, without ---")
+		d.add(docs[1].Line, docs[1].Column, "a second YAML document begins here; a file is one document, without ---")
 	}
 	root := docs[0].Content[0]
 	d.refuseIndirection(root)

@@ -10,7 +10,7 @@ import (
 // Error is one mistake and where it is. The message begins with the thing it
 // is about, such as `rule "connection-flood":`, and says what would be right.
 type Error struct {
-	File   string // the configuration, or a list's file
+	File   string // the configuration, or the file of a list or a table
 	Line   int    // from 1; 0 when the file itself could not be read
 	Column int    // in characters, from 1
 	Msg    string
@@ -24,7 +24,7 @@ func (e *Error) Error() string {
 }
 
 // Errors are all mistakes of a configuration, one a line: those of the
-// configuration itself by position, then those of the lists' files.
+// configuration itself by position, then those of the other files.
 type Errors []*Error
 
 func (es Errors) Error() string {

@@ -86,18 +86,8 @@ func fillList(n node, list *policy.List) {
 
 // readList adds a file's entries, one a line.
 func (d *decoder) readList(n node, list *policy.List) {
-	name := n.text("a file's name")
-	if name == "" {
-		return
-	}
-	path := d.relative(name)
-	data, err := d.read(path)
-	if err != nil {
-		n.errorf("cannot read %s: %s", path, reason(err))
-		return
-	}
-	text := string(bytes.TrimPrefix(data, byteOrderMark))
-	for i, line := range strings.Split(text, "\n") {
+	path, data := d.readFile(n)
+	for i, line := range strings.Split(string(data), "\n") {
 		entry, column := listEntry(line)
 		if entry == "" {
 			continue
@@ -121,6 +111,21 @@ func listEntry(line string) (entry string, column int) {
 	entry = strings.TrimSpace(line)
 	column = 1 + utf8.RuneCountInString(line[:strings.Index(line, entry)])
 	return entry, column
+}
+
+// readFile reads the file that the node names; after an error it is empty.
+func (d *decoder) readFile(n node) (path string, data []byte) {
+	name := n.text("a file's name")
+	if name == "" {
+		return "", nil
+	}
+	path = d.relative(name)
+	data, err := d.read(path)
+	if err != nil {
+		n.errorf("cannot read %s: %s", path, reason(err))
+		return path, nil
+	}
+	return path, bytes.TrimPrefix(data, byteOrderMark)
 }
 
 // relative is a path of the configuration, which is relative to its file.

@@ -32,6 +32,7 @@ func TestDefaults(t *testing.T) {
 		Timeouts:    milter.Timeouts{Negotiate: 30 * time.Second, Frame: 30 * time.Second, Write: 30 * time.Second, Idle: 130 * time.Minute},
 		Log:         logging.Options{Level: slog.LevelInfo, Buffer: 1 << 20},
 		Lists:       map[string]*policy.List{},
+		Tables:      map[string]*policy.Table{},
 		Policy:      &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -158,7 +159,15 @@ func TestEverything(t *testing.T) {
 		})
 	})
 	t.Run("rules", func(t *testing.T) { same(t, rules(c), everyRule) })
-	t.Run("conditions", func(t *testing.T) { same(t, conditions(c), everyCondition) })
+	t.Run("conditions", func(t *testing.T) { same(t, conditions(c)[:len(everyCondition)], everyCondition) })
+	t.Run("tables", func(t *testing.T) {
+		same(t, []string{c.Tables["user_limits"].String(), c.Tables["none"].String()}, []string{"7 keys", "0 keys"})
+		limits := c.Policy.Rules[len(c.Policy.Rules)-1].If
+		same(t, []string{limits[0].String(), limits[1].String()}, []string{
+			"recipients for sasl_username in windows 0-5 sliding above 200, or what table user_limits has for the key",
+			"connections in windows 0 at least -1, or what table none has for the key",
+		})
+	})
 }
 
 func absolute(t *testing.T, path string) string {
@@ -180,6 +189,7 @@ var everyRule = []string{
 	`closing at helo: when helo_name == "localhost", then disconnect, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
 	`share at mail: when <nil>, then tempfail, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
 	`burst at rcpt: when <nil>, then tempfail, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
+	`limits at rcpt: when <nil>, then tempfail, reply <nil>, headers [], delay 0s, notify [], shadow false, shared false`,
 }
 
 var everyCondition = []policy.Condition{

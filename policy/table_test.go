@@ -1,0 +1,84 @@
+package policy
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+func newTable(t *testing.T, rows map[string]int64) *Table {
+	t.Helper()
+	table := NewTable("limits")
+	for key, n := range rows {
+		if err := table.Add(key, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return table
+}
+
+func TestTable(t *testing.T) {
+	table := newTable(t, map[string]int64{
+		"192.0.2.0/24": 10, "192.0.2.0/28": 20, "192.0.2.7": 30, "0.0.0.0/0": 40,
+		"2001:db8::/32": 50, "2001:db8:0:1::/64": 60, "::ffff:198.51.100.7": 70,
+		"alice@example.com": 100, "@example.com": 200, "Bob": 300, "<>": 400, "<Carol@Example.ORG.>": 500,
+	})
+	const none = -1
+	host, by24 := series.Host, series.Mask{IPv4: 24, IPv6: 64}
+	for _, row := range []struct {
+		name, key string
+		mask      series.Mask
+		want      int64
+	}{
+		{"an address of its own", "192.0.2.7", host, 30},
+		{"the most specific network", "192.0.2.8", host, 20},
+		{"a larger one", "192.0.2.200", host, 10},
+		{"the largest", "203.0.113.1", host, 40},
+		{"a block is held by its network", "192.0.2.7", by24, 10},
+		{"and not by a part of it", "198.51.100.7", by24, 40},
+		{"a mapped address is the one that it maps", "198.51.100.7", host, 70},
+		{"IPv6", "2001:db8:0:1::7", host, 60},
+		{"an IPv6 block", "2001:db8:0:1::7", by24, 60},
+		{"another one", "2001:db8:0:2::7", by24, 50},
+		{"an IPv6 address of no network", "2001:db9::1", host, none},
+		{"a text", "alice@example.com", host, 100},
+		{"another one of its domain", "bob@example.com", host, 200},
+		{"the domain itself", "example.com", host, 200},
+		{"not what is below it", "bob@sub.example.com", host, none},
+		{"a key has small letters", "bob", host, 300},
+		{"the null sender", "<>", host, 400},
+		{"an address in one spelling", "carol@example.org", host, 500},
+		{"a text that is not there", "dave", host, none},
+	} {
+		key := series.TextKey(row.key)
+		if addr, err := netip.ParseAddr(row.key); err == nil {
+			key = series.AddrKey(addr)
+		}
+		got, ok := table.number(key, row.mask)
+		if !ok {
+			got = none
+		}
+		if got != row.want {
+			t.Errorf("%s: %d, want %d", row.name, got, row.want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { table.number(series.TextKey("dave@example.org"), host) }); n != 0 {
+		t.Errorf("a look-up allocates %v times", n)
+	}
+	if got, _ := table.number(series.TextKey("192.0.2.7"), host); got != 30 {
+		t.Errorf("an address that is a text has %d, want 30", got)
+	}
+	if got := table.String(); got != "12 keys" {
+		t.Errorf("the table has %s", got)
+	}
+}
+
+func TestTableIsReplacedAsAWhole(t *testing.T) {
+	table := newTable(t, map[string]int64{"alice": 1, "bob": 2})
+	table.Replace(newTable(t, map[string]int64{"alice": 3}))
+	alice, _ := table.number(series.TextKey("alice"), series.Host)
+	if _, ok := table.number(series.TextKey("bob"), series.Host); ok || alice != 3 || table.Name() != "limits" {
+		t.Errorf("alice has %d, bob is there: %v", alice, ok)
+	}
+}
