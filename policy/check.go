@@ -133,6 +133,9 @@ func (c *checker) rule(i int, r *Rule) {
 	c.action(place, r)
 	c.known(place.in("when"), r.When.terms(), r.At)
 	c.texts(place, r)
+	if r.Penalty > 0 && len(r.If)+len(r.Any) == 0 {
+		c.fail(place.in("penalty"), "a penalty is for the key of a condition, and the rule has neither if nor any")
+	}
 	for j := range r.If {
 		c.condition(place.in("if", j), r, &r.If[j])
 	}

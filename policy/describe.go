@@ -68,6 +68,9 @@ func (r *Rule) does() string {
 	if r.Delay > 0 {
 		does = append(does, "delay "+DurationText(r.Delay))
 	}
+	if r.Penalty > 0 {
+		does = append(does, "penalty "+DurationText(r.Penalty))
+	}
 	for _, h := range r.Headers {
 		does = append(does, "header "+h.Name)
 	}

@@ -24,7 +24,8 @@
 //     wrong with it, what to know of it
 //   - when.go, list.go, table.go, template.go, reply.go, key.go: its texts, compiled
 //   - answers.go: how long what a `when` said holds
-//   - engine.go, add.go, judge.go, condition.go, threshold.go, verdict.go: deciding
+//   - engine.go, add.go, judge.go, condition.go, threshold.go, penalty.go,
+//     verdict.go: deciding
 //   - uses.go: what it needs of the MTA
 //   - log.go, clock.go: what it tells
 package policy

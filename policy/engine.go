@@ -24,6 +24,8 @@ type Engine struct {
 	clock    clockWatch
 	log      decisionLog
 	notify   func(Firing)
+
+	penalizing []*rule // those that give penalties
 }
 
 // limit watches one series for counts that stopped at the limit of 64 bits and
@@ -123,6 +125,9 @@ func (e *Engine) planRule(r *Rule) error {
 	}
 	for at := range r.At.All {
 		e.stages[at].rules = append(e.stages[at].rules, compiled)
+	}
+	if compiled.penalties != nil {
+		e.penalizing = append(e.penalizing, compiled)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ type rule struct {
 	reply    replyTemplate
 	all, any []condition
 	retry    bool // a text of the rule says when to try again
+
+	penalties *penalties // nil: the rule gives none
 }
 
 func (e *Engine) newRule(r *Rule) (*rule, error) {
@@ -38,6 +40,9 @@ func (e *Engine) newRule(r *Rule) (*rule, error) {
 		}
 	}
 	compiled.retry = compiled.tellsRetry()
+	if r.Penalty > 0 {
+		compiled.penalties = newPenalties(r.Shadow || e.policy.Shadow)
+	}
 	return compiled, nil
 }
 
@@ -77,14 +82,25 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 		return nil, err
 	}
 	decisive, numbers, fires := r.fires(e, ev, now)
+	var penalty time.Duration
+	switch {
+	case r.penalties == nil:
+	case fires:
+		r.penalties.extend(decisive.subject(decisive.key(ev)), r.Penalty, now)
+	default:
+		if decisive, penalty = r.penalized(e, ev, now); decisive != nil {
+			numbers, fires = decisive.evaluate(decisive.key(ev), &ev.state.counts, now), true
+		}
+	}
 	if !fires {
 		return nil, nil
 	}
 	v := &Verdict{Action: r.Then, Stage: s, Rule: r.Name, Delay: r.Delay}
 	if decisive != nil {
 		v.Measure = decisive.measure(decisive.key(ev), numbers)
+		v.Penalty = penalty
 		if r.retry {
-			v.RetryAfter = r.retryAfter(e, ev, s, now)
+			v.RetryAfter = r.retryAfter(e, ev, v, now)
 		}
 	}
 	r.dress(ev, v)
@@ -146,6 +162,30 @@ func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) Numbers {
 	return n
 }
 
+// penalized is the condition for whose key a penalty runs longest, and how long
+// that is; nil when none does. A penalty is for the key of the condition that a
+// verdict speaks of.
+func (r *rule) penalized(e *Engine, ev *Event, now time.Time) (longest *condition, left time.Duration) {
+	if r.penalties == nil || r.penalties.len.Load() == 0 {
+		return nil, 0
+	}
+	decisive := r.any
+	if len(r.all) > 0 {
+		decisive = r.all[:1]
+	}
+	for i := range decisive {
+		c := &decisive[i]
+		key := c.key(ev)
+		if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
+			continue
+		}
+		if runs := r.penalties.left(c.subject(key), now); runs > left {
+			longest, left = c, runs
+		}
+	}
+	return longest, left
+}
+
 // tellsRetry reports whether a text of the rule says when to try again: the
 // verdict's own sentence does, and so do notifications.
 func (r *rule) tellsRetry() bool {
@@ -156,36 +196,42 @@ func (r *rule) tellsRetry() bool {
 }
 
 // retryAfter is the earliest time at which the same event would not fire the
-// rule: the earliest of `if`, the latest of `any`, whichever is sooner. Where
-// one cannot be known, the rule's longest range stands for it.
-func (r *rule) retryAfter(e *Engine, ev *Event, s Stage, now time.Time) time.Duration {
-	refuses := (&Verdict{Action: r.Then}).RefusesAt(s)
-	clears := func(c *condition) time.Duration {
-		key := c.key(ev)
-		if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
-			return 0 // does not hold, and will not
-		}
-		own, leaky := ev.ownAmount(c, key)
-		if !refuses {
-			leaky = 0
-		}
-		if wait, ok := c.clears(ev, key, own, leaky, now); ok {
-			return wait
-		}
-		return r.longest()
+// rule: the earliest of `if`, the latest of `any`, whichever is sooner, and not
+// before a penalty ends. Where one cannot be known, the rule's longest range
+// stands for it; where only the penalty fires, nothing does.
+func (r *rule) retryAfter(e *Engine, ev *Event, v *Verdict, now time.Time) time.Duration {
+	wait, unknown := r.longest(), r.longest()
+	if v.Penalty > 0 {
+		unknown = 0
 	}
-	wait := r.longest()
 	for i := range r.all {
-		wait = min(wait, clears(&r.all[i]))
+		wait = min(wait, r.clears(e, ev, &r.all[i], v, unknown, now))
 	}
-	if len(r.any) == 0 {
+	if len(r.any) > 0 {
+		var all time.Duration
+		for i := range r.any {
+			all = max(all, r.clears(e, ev, &r.any[i], v, unknown, now))
+		}
+		wait = min(wait, all)
+	}
+	_, penalty := r.penalized(e, ev, now)
+	return max(wait, penalty)
+}
+
+// clears is when the condition does not hold any more, as retryAfter has it.
+func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, unknown time.Duration, now time.Time) time.Duration {
+	key := c.key(ev)
+	if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
+		return 0 // does not hold, and will not
+	}
+	own, leaky := ev.ownAmount(c, key)
+	if !v.RefusesAt(v.Stage) {
+		leaky = 0
+	}
+	if wait, ok := c.clears(ev, key, own, leaky, now); ok {
 		return wait
 	}
-	var all time.Duration
-	for i := range r.any {
-		all = max(all, clears(&r.any[i]))
-	}
-	return min(wait, all)
+	return unknown
 }
 
 // longest is the longest range of the rule's conditions.

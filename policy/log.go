@@ -85,6 +85,9 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 			v.Threshold.attr())
 		attrs = v.appendBase(attrs)
 	}
+	if v.Penalty > 0 {
+		attrs = append(attrs, slog.String("penalty", (v.Penalty+time.Second-1).Truncate(time.Second).String()))
+	}
 	for _, a := range logged {
 		if text := (Term{Attribute: a}).text(ev); text != "" {
 			attrs = append(attrs, clientText(a.String(), text))

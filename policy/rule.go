@@ -59,6 +59,7 @@ type Rule struct {
 	Headers []HeaderTemplate
 	Delay   time.Duration // at most MaxDelay
 	Shadow  bool          // judged and logged, not enforced
+	Penalty time.Duration // for how long the rule goes on firing for a key; 0 for no longer than its conditions hold
 	Notify  []string      // who is told when it fires
 
 	AllowSharedKey bool

@@ -37,6 +37,7 @@ type Measure struct {
 	Numbers
 	Of         *Reading      // what a share is of
 	Baseline   Baseline      // what a multiple is of
+	Penalty    time.Duration // for how long the penalty runs that fired the rule; 0 where its conditions did
 	RetryAfter time.Duration // until the same event would not fire the rule; whole windows where it cannot be known
 }
 
@@ -82,7 +83,11 @@ func (v *Verdict) sentence() string {
 		return "refused by rule " + v.Rule
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.comparison())
+	if v.Penalty > 0 {
+		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.subject(), v.Series, v.Op.words(), v.Threshold)
+	} else {
+		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.comparison())
+	}
 	if v.Action == Tempfail || v.Action == Disconnect {
 		fmt.Fprintf(&b, "; try again in %s", DurationText(v.RetryAfter))
 	}

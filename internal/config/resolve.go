@@ -91,6 +91,8 @@ func (d *decoder) echo(path []any) bool {
 		return d.echoInCondition(path)
 	case "reply":
 		return thing.unsure(field, "then") || d.lostConditions(path)
+	case "penalty":
+		return thing.unsure(field) || d.lostConditions(path)
 	case "header":
 		return len(path) == 4 && (d.top.at(path).containsBad() || d.lostConditions(path))
 	default:

@@ -81,13 +81,11 @@ rules:
   - name: flood
     at: connect
     if: {series: connections, windows: 0-9, scope: cluster}
-    penalty: 1h
 `, `f:3:53: series "connections": persist is not built yet; leave it out: counts are kept in memory and begin anew when the daemon starts
 f:5:5: rule "flood": a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay, header or notify
 f:7:9: rule "flood": the threshold is missing; write one of above, at_least, below, at_most, for example above: 100
 f:7:40: rule "flood": the series has windows 0-2; 9 is beyond
-f:7:45: rule "flood": scope is not built yet; leave it out: every node counts by itself
-f:8:5: rule "flood": penalty is not built yet; leave it out: a rule fires as long as its conditions hold`},
+f:7:45: rule "flood": scope is not built yet; leave it out: every node counts by itself`},
 		{"a series' name is told once, and its fields as well", `
 series:
   a/b: {type: ip, interval: 5m, windows: 0, add: {at: connect, key: sender}}

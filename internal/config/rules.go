@@ -43,6 +43,8 @@ func ruleSubject(i int, name string) string {
 //	header            none      `Name: value` with {placeholders}, or a list, put at the top of the message;
 //	                            received fields of that name are removed
 //	delay             none      how long the answer waits, 1s to 8s
+//	penalty           none      once the conditions have fired, the rule goes on firing for their key for that long,
+//	                            1s to 31d
 //	notify            none      a name in notify, or a list of them: who is told when it fires
 //	mode              enforce   shadow: judged and logged, and the next rule is asked
 //	allow_shared_key  false     true: conditions hold for loopback, this host's own addresses and <> too
@@ -58,10 +60,10 @@ func (d *decoder) rule(n node, r *policy.Rule) {
 		optional("reply", set(&r.Reply, reply)),
 		optional("header", func(n node) { r.Headers = headers(n.items()) }),
 		optional("delay", set(&r.Delay, duration(time.Second, policy.MaxDelay))),
+		optional("penalty", set(&r.Penalty, duration(time.Second, 31*24*time.Hour))),
 		optional("notify", set(&r.Notify, d.told)),
 		optional("mode", set(&r.Shadow, shadow)),
 		optional("allow_shared_key", set(&r.AllowSharedKey, node.boolean)),
-		unbuilt("penalty", "a rule fires as long as its conditions hold"),
 	)
 	if n.lacks("then", "delay", "header", "notify") {
 		n.errorf("a rule needs then: %s; or delay, header or notify", nameList(policy.ActionNames()))

@@ -160,9 +160,10 @@ func TestEverything(t *testing.T) {
 	})
 	t.Run("rules", func(t *testing.T) { same(t, rules(c), everyRule) })
 	t.Run("conditions", func(t *testing.T) { same(t, conditions(c)[:len(everyCondition)], everyCondition) })
-	t.Run("tables", func(t *testing.T) {
+	t.Run("tables and penalties", func(t *testing.T) {
 		same(t, []string{c.Tables["user_limits"].String(), c.Tables["none"].String()}, []string{"7 keys", "0 keys"})
 		limits := c.Policy.Rules[len(c.Policy.Rules)-1].If
+		same(t, c.Policy.Rules[len(c.Policy.Rules)-2].Penalty, 2*time.Hour)
 		same(t, []string{limits[0].String(), limits[1].String()}, []string{
 			"recipients for sasl_username in windows 0-5 sliding above 200, or what table user_limits has for the key",
 			"connections in windows 0 at least -1, or what table none has for the key",

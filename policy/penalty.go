@@ -1,0 +1,319 @@
+package policy
+
+import (
+	"container/heap"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Penalty is a key for which a rule goes on firing, its conditions holding or
+// not.
+type Penalty struct {
+	Rule   string
+	Shadow bool // the rule does not enforce, nor does the penalty
+	Subject
+	Until time.Time // by the clock as it is now; the zero Time in a delta: it was removed
+}
+
+// Subject is what a condition counts as one: a network, or a text.
+type Subject struct {
+	Network netip.Prefix // of one address, where the condition has no mask
+	Text    string
+}
+
+// String is the subject as a verdict spells it.
+func (s Subject) String() string {
+	switch {
+	case !s.Network.IsValid():
+		return s.Text
+	case s.Network.IsSingleIP():
+		return s.Network.Addr().String()
+	}
+	return s.Network.String()
+}
+
+// subject is the key with what else the condition counts as one with it.
+func (c *condition) subject(key series.Key) Subject {
+	if addr := key.Addr(); addr.IsValid() {
+		return Subject{Network: c.Mask.Of(addr)}
+	}
+	return Subject{Text: key.String()}
+}
+
+const (
+	maxPenalties = 100_000     // of a rule; about 16 MB and the texts
+	farBack      = time.Minute // a reading of the clock this much earlier is a step back, and not a late one
+)
+
+// penalties are those of one rule. They run on a line of time of their own,
+// which a step of the clock forward moves, as time that passed, and a step back
+// does not: a penalty neither ends by one, nor stands for years.
+type penalties struct {
+	shadow bool
+	len    atomic.Int64 // of ends
+
+	mu      sync.Mutex // owns what follows
+	ahead   int64      // the line minus the clock, in nanoseconds
+	newest  int64      // on the line
+	running map[Subject]*penalty
+	ends    endings
+	changed map[Subject]bool // since deltas was asked, true: removed; nil before the first time
+}
+
+// penalty is one that runs.
+type penalty struct {
+	subject Subject
+	end     atomic.Int64 // on the line; changed under the lock, read without it
+	place   int          // in ends
+}
+
+func newPenalties(shadow bool) *penalties {
+	return &penalties{shadow: shadow, running: make(map[Subject]*penalty)}
+}
+
+// at is now on the line.
+func (p *penalties) at(now time.Time) int64 {
+	t := now.UnixNano() + p.ahead
+	if p.newest-t > int64(farBack) {
+		p.ahead += p.newest - t
+		t = p.newest
+	}
+	p.newest = max(p.newest, t)
+	return p.newest
+}
+
+// extend lets the subject's penalty run for so long from now on, unless it does
+// so for longer.
+func (p *penalties) extend(s Subject, length time.Duration, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.at(now)
+	p.forgetEnded(t)
+	end := t + int64(length)
+	one := p.running[s]
+	switch {
+	case one == nil && !p.hasRoom(end), one != nil && one.end.Load() >= end:
+		return
+	case one == nil:
+		one = &penalty{subject: s}
+		one.end.Store(end)
+		p.running[s] = one
+		heap.Push(&p.ends, one)
+		p.len.Add(1)
+	default:
+		one.end.Store(end)
+		heap.Fix(&p.ends, one.place)
+	}
+	if p.changed != nil {
+		p.changed[s] = false
+	}
+}
+
+// forgetEnded drops some of what has ended: two for each that comes keep up.
+func (p *penalties) forgetEnded(t int64) {
+	for range 2 {
+		if len(p.ends) > 0 && p.ends[0].end.Load() <= t {
+			p.drop(p.ends[0])
+		}
+	}
+}
+
+// hasRoom reports whether one more that ends then may run. The one that ends
+// soonest leaves for it.
+func (p *penalties) hasRoom(end int64) bool {
+	switch {
+	case len(p.ends) < maxPenalties:
+		return true
+	case p.ends[0].end.Load() >= end:
+		return false
+	}
+	p.drop(p.ends[0])
+	return true
+}
+
+func (p *penalties) drop(one *penalty) {
+	delete(p.running, one.subject)
+	delete(p.changed, one.subject)
+	heap.Remove(&p.ends, one.place)
+	p.len.Add(-1)
+}
+
+// left is for how long the subject's penalty runs on; 0 when there is none.
+func (p *penalties) left(s Subject, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.running[s]
+	if one == nil {
+		return 0
+	}
+	left := one.end.Load() - p.at(now)
+	if left <= 0 {
+		p.drop(one)
+	}
+	return time.Duration(max(left, 0))
+}
+
+// remove ends the subject's penalty and reports whether one ran.
+func (p *penalties) remove(s Subject, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.running[s]
+	if one == nil {
+		return false
+	}
+	ran := one.end.Load() > p.at(now)
+	p.drop(one)
+	if p.changed != nil {
+		p.changed[s] = true
+	}
+	return ran
+}
+
+// list are all that run, in no order. Nobody waits while it is made.
+func (p *penalties) list(rule string, now time.Time) []Penalty {
+	p.mu.Lock()
+	t, ends := p.at(now), slices.Clone(p.ends)
+	p.mu.Unlock()
+	all := make([]Penalty, 0, len(ends))
+	for _, one := range ends {
+		if one.end.Load() > t {
+			all = append(all, p.told(rule, one, t, now))
+		}
+	}
+	return all
+}
+
+// deltas are what changed since they were last asked for, and all that run at
+// the first time.
+func (p *penalties) deltas(rule string, now time.Time) (deltas []Penalty) {
+	if p.collect() {
+		return p.list(rule, now)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.at(now)
+	for s, removed := range p.changed {
+		if removed {
+			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s})
+			continue
+		}
+		deltas = append(deltas, p.told(rule, p.running[s], t, now))
+	}
+	clear(p.changed)
+	return deltas
+}
+
+// collect begins to note what changes; false when it has begun before.
+func (p *penalties) collect() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed != nil {
+		return false
+	}
+	p.changed = make(map[Subject]bool)
+	return true
+}
+
+// told is a penalty by the clock: t is now on the line.
+func (p *penalties) told(rule string, one *penalty, t int64, now time.Time) Penalty {
+	return Penalty{rule, p.shadow, one.subject, now.Round(0).Add(time.Duration(one.end.Load() - t))}
+}
+
+// endings are penalties as a heap: the first one ends soonest.
+type endings []*penalty
+
+func (e endings) Len() int           { return len(e) }
+func (e endings) Less(i, j int) bool { return e[i].end.Load() < e[j].end.Load() }
+func (e endings) Swap(i, j int)      { e[i], e[j] = e[j], e[i]; e[i].place, e[j].place = i, j }
+func (e *endings) Push(one any)      { one.(*penalty).place = len(*e); *e = append(*e, one.(*penalty)) }
+func (e *endings) Pop() any {
+	last := len(*e) - 1
+	one := (*e)[last]
+	(*e)[last] = nil
+	*e = (*e)[:last]
+	return one
+}
+
+// Penalties are all that run, by rule in the order of the configuration, those
+// that end soonest first.
+func (e *Engine) Penalties(now time.Time) (all []Penalty) {
+	for _, r := range e.penalizing {
+		own := r.penalties.list(r.Name, now)
+		slices.SortFunc(own, func(a, b Penalty) int { return a.Until.Compare(b.Until) })
+		all = append(all, own...)
+	}
+	return all
+}
+
+// PenaltyDeltas are what changed since they were last asked for, at the first
+// time all penalties. Merging them by [Engine.SetPenalty], in any order and any
+// number of times, gives the same penalties; removals are for
+// [Engine.RemovePenalty]. One asker only.
+func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
+	for _, r := range e.penalizing {
+		all = append(all, r.penalties.deltas(r.Name, now)...)
+	}
+	return all
+}
+
+// SetPenalty lets a penalty run as long as it says, unless it does so for
+// longer, but no longer than the rule gives from now on: another node's clock
+// may be wrong. One of a rule that has none is left out, and so is one of the
+// other mode.
+func (e *Engine) SetPenalty(p Penalty, now time.Time) {
+	r := e.penalizingRule(p.Rule)
+	if length := p.Until.Sub(now); r != nil && r.penalties.shadow == p.Shadow && length > 0 {
+		r.penalties.extend(p.Subject, min(length, r.Penalty), now)
+	}
+}
+
+// RemovePenalty ends the penalty of a key, spelt as a verdict has it, and
+// reports whether one ran. It is an error that the rule gives no penalties.
+func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
+	r := e.penalizingRule(rule)
+	if r == nil {
+		return false, UnknownError{"rule with a penalty", rule, e.penalizingNames()}
+	}
+	subjects := []Subject{{Text: key}, {Text: boundedKey(normalText(key))}}
+	if network, err := ParseNetwork(key); err == nil {
+		subjects = append(subjects, Subject{Network: network})
+	}
+	ran := false
+	for _, s := range subjects {
+		ran = r.penalties.remove(s, now) || ran
+	}
+	return ran, nil
+}
+
+// CarryPenalties takes over the penalties of the engine before, by the names of
+// the rules: those of rules that are gone, or whose mode is another, are
+// dropped. It comes before the first event.
+func (e *Engine) CarryPenalties(before *Engine) {
+	for _, r := range e.penalizing {
+		if old := before.penalizingRule(r.Name); old != nil && old.penalties.shadow == r.penalties.shadow {
+			r.penalties = old.penalties
+		}
+	}
+}
+
+func (e *Engine) penalizingRule(name string) *rule {
+	for _, r := range e.penalizing {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func (e *Engine) penalizingNames() []string {
+	names := make([]string, len(e.penalizing))
+	for i, r := range e.penalizing {
+		names[i] = r.Name
+	}
+	return names
+}
