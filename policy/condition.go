@@ -22,35 +22,35 @@ type condition struct {
 // key is whose count is read.
 func (c *condition) key(ev *Event) series.Key { return c.Key.of(ev, c.def.Type) }
 
-// Numbers are what a condition says of one key at one time.
+// Numbers are what a condition compares for one key at one time. They fit into
+// registers: most are looked at once, and then nothing fires.
 type Numbers struct {
 	Count     int64 // rounded down
 	Threshold Threshold
 	Base      int64 // what a share is of; for a multiple, the sum over the windows of the baseline
-	Holds     bool
 }
 
 // evaluate is what the condition says of a key, which may be any. An absent
 // one, or one that the series does not take, never holds. The room is for
 // counts.
-func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) Numbers {
+func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) (n Numbers, holds bool) {
 	if !c.counter.Takes(key) {
-		return Numbers{Threshold: c.Threshold}
+		return Numbers{Threshold: c.Threshold}, false
 	}
 	v := c.value(key, room, now)
-	n := Numbers{Count: v.floor, Threshold: c.threshold(key)}
+	n = Numbers{Count: v.floor, Threshold: c.threshold(key)}
 	switch c.Threshold.Unit {
 	case Percent:
 		n.Base = c.of.Count(key, c.Of.Mask, c.Of.From, c.Of.To, now)
-		n.Holds = n.Base >= c.Min && c.meets(n)
+		holds = n.Base >= c.Min && c.meets(n)
 	case Times:
 		counts, _ := c.counts(key, room, now)
 		n.Base = max(0, sum(counts, c.Baseline.From, c.Baseline.To)) // of different values, the range would be their union
-		n.Holds = n.Count >= c.Min && c.meets(n) && c.counter.Covered(now) >= c.Baseline.To
+		holds = n.Count >= c.Min && c.meets(n) && c.counter.Covered(now) >= c.Baseline.To
 	default:
-		n.Holds = v.meets(c.Op, n.Threshold.N)
+		holds = v.meets(c.Op, n.Threshold.N)
 	}
-	return n
+	return n, holds
 }
 
 // threshold is that of the key.

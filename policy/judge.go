@@ -89,7 +89,8 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 		r.penalties.extend(decisive.subject(decisive.key(ev)), r.Penalty, now)
 	default:
 		if decisive, penalty = r.penalized(e, ev, now); decisive != nil {
-			numbers, fires = decisive.evaluate(decisive.key(ev), &ev.state.counts, now), true
+			numbers, _ = decisive.evaluate(decisive.key(ev), &ev.state.counts, now)
+			fires = true
 		}
 	}
 	if !fires {
@@ -126,8 +127,8 @@ func (r *rule) dress(ev *Event, v *Verdict) {
 func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, numbers Numbers, fires bool) {
 	for i := range r.all {
 		c := &r.all[i]
-		n := r.read(e, c, ev, now)
-		if !n.Holds {
+		n, holds := r.read(e, c, ev, now)
+		if !holds {
 			return nil, n, false
 		}
 		if decisive == nil {
@@ -139,8 +140,8 @@ func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, 
 	}
 	for i := range r.any {
 		c := &r.any[i]
-		n := r.read(e, c, ev, now)
-		if !n.Holds {
+		n, holds := r.read(e, c, ev, now)
+		if !holds {
 			continue
 		}
 		if decisive == nil {
@@ -153,13 +154,13 @@ func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, 
 
 // read evaluates a condition; one that holds for a shared key does so only
 // where the rule allows it.
-func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) Numbers {
-	n := c.evaluate(c.key(ev), &ev.state.counts, now)
-	if n.Holds && !r.AllowSharedKey && c.shared(ev, e.own) {
+func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) (n Numbers, holds bool) {
+	n, holds = c.evaluate(c.key(ev), &ev.state.counts, now)
+	if holds && !r.AllowSharedKey && c.shared(ev, e.own) {
 		e.log.sharedKey(r.Name, c.Series, c.key(ev), now)
-		n.Holds = false
+		return n, false
 	}
-	return n
+	return n, holds
 }
 
 // penalized is the condition for whose key a penalty runs longest, and how long

@@ -86,7 +86,8 @@ func (v *Verdict) sentence() string {
 	if v.Penalty > 0 {
 		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.subject(), v.Series, v.Op.words(), v.Threshold)
 	} else {
-		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.comparison())
+		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.Op.words(), v.Threshold.String())
+		b.WriteString(v.base())
 	}
 	if v.Action == Tempfail || v.Action == Disconnect {
 		fmt.Fprintf(&b, "; try again in %s", DurationText(v.RetryAfter))
@@ -94,16 +95,15 @@ func (v *Verdict) sentence() string {
 	return b.String()
 }
 
-// comparison says in words what the count was compared with.
-func (m *Measure) comparison() string {
-	than := fmt.Sprintf("%s %s", m.Op.words(), m.Threshold)
+// base says in words what the threshold is a share or a multiple of.
+func (m *Measure) base() string {
 	switch m.Threshold.Unit {
 	case Percent:
-		return fmt.Sprintf("%s of %d in %s", than, m.Base, m.Of.Series)
+		return fmt.Sprintf(" of %d in %s", m.Base, m.Of.Series)
 	case Times:
-		return fmt.Sprintf("%s the mean of %s in windows %s", than, m.mean(), windowsText(m.Baseline.From, m.Baseline.To))
+		return fmt.Sprintf(" the mean of %s in windows %s", m.mean(), windowsText(m.Baseline.From, m.Baseline.To))
 	}
-	return than
+	return ""
 }
 
 // mean is that of the baseline, rounded to one decimal.
