@@ -22,8 +22,10 @@ type Carried struct {
 // A window goes whole into that in which it began. So windows of the same interval
 // are kept, those of a finer one are summed, and a coarser one, of which nobody knows
 // when it counted what, counts as if all of it were old: it may leave too early, but
-// refuses nobody for what is long past.
+// refuses nobody for what is long past. What the old series has seen from begin to
+// end, the new one has covered.
 func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
+	s.clock.since(old.clock.begun(now), now)
 	for _, counts := range old.Blocks(Mask{}, now) {
 		c.Folded, _ = plus(c.Folded, sum(counts))
 	}

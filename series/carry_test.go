@@ -120,3 +120,33 @@ func TestCarryingAFullSeries(t *testing.T) {
 	}
 	checkStructure(t, to)
 }
+
+// What the old series has seen from begin to end, the new one has covered.
+func TestCarryingWhatWasCovered(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		interval time.Duration
+		want     int
+	}{
+		{"the same windows", 10 * time.Minute, 3},
+		{"twice the interval: the first one was seen in half", 20 * time.Minute, 1},
+		{"half of it", 5 * time.Minute, 6},
+		{"windows that it does not divide", 15 * time.Minute, 1},
+		{"a window longer than all of it", 2 * time.Hour, 0},
+	} {
+		from, to := define(t, String, 10*time.Minute, 6), define(t, String, row.interval, 20)
+		from.Covered(at("10:00:01"))
+		from.Covered(at("10:41:00"))
+		to.Covered(at("10:41:00"))
+		to.CarryFrom(from, at("10:41:00"))
+		if got := to.Covered(at("10:41:00")); got != row.want {
+			t.Errorf("%s: %d windows, want %d", row.name, got, row.want)
+		}
+	}
+	from, to := define(t, String, 10*time.Minute, 6), define(t, String, 10*time.Minute, 6)
+	to.Covered(at("10:00:00"))
+	to.CarryFrom(from, at("10:41:00"))
+	if got := to.Covered(at("10:41:00")); got != 4 {
+		t.Errorf("a younger series took %d of 4 windows away", 4-got)
+	}
+}

@@ -67,6 +67,22 @@ func (c *clock) covered(now time.Time) int64 {
 	return max(w-first, 0)
 }
 
+// begun is when the first window began that was there from its begin, by the
+// clock as it is now.
+func (c *clock) begun(now time.Time) int64 {
+	w, _ := c.read(now)
+	return (floorDiv(now.UnixNano(), c.interval) - (w - c.first.Load())) * c.interval
+}
+
+// since lets the windows from that time on have been there from their begin.
+func (c *clock) since(begun int64, now time.Time) {
+	w, _ := c.read(now)
+	first := w - floorDiv(now.UnixNano(), c.interval) - floorDiv(-begun, c.interval)
+	if first < c.first.Load() {
+		c.first.Store(first)
+	}
+}
+
 // current is the newest window read so far; lower than any before the first.
 func (c *clock) current() int64 {
 	if c == nil {
