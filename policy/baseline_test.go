@@ -117,3 +117,29 @@ rules:
 		t.Errorf("the log says count, threshold and baseline are %s", got)
 	}
 }
+
+// Different values over a range are a union, and a mean is of the windows' own
+// counts.
+func TestBaselineOfDifferentValues(t *testing.T) {
+	w := newWorld(t, `
+series:
+  networks: {type: string, interval: 10m, windows: 6, distinct: client_address, add: {at: mail, key: sasl_username}}
+rules:
+  - {name: spread, at: mail, if: {series: networks, above: 2x, baseline: {windows: 1-2}, min: 1}, then: tempfail}
+`)
+	from := func(addr, want string) {
+		ev := w.client(addr)
+		ev.SetText(policy.SASLUsername, "alice")
+		w.expect(ev, policy.Mail, want)
+	}
+	for range 2 {
+		from("198.51.100.1", "continue")
+		from("198.51.100.2", "continue")
+		w.now = w.now.Add(tenMinutes)
+	}
+	from("198.51.100.1", "continue")
+	from("198.51.100.2", "continue")
+	from("198.51.100.3", "continue")
+	from("198.51.100.4", "continue") // twice the mean of 2 and 2, but more than twice the union by two
+	from("198.51.100.5", "tempfail: 451 4.7.1 spread: 5 in networks for alice over 10 minutes, above 2x the mean of 2 in windows 1-2; try again in 30 minutes")
+}
