@@ -38,6 +38,7 @@ type daemon struct {
 	program string // in the server's system
 	config  string // its file, as the program sees it
 	log     *feed[entry]
+	own     map[string]any // what every configuration has from the test
 
 	printed bytes.Buffer // to read when it has stopped
 
@@ -75,10 +76,11 @@ func newDaemon(m *mta, name string, files map[string]string, config string, list
 		}
 	}
 	d := &daemon{mta: m, program: "/usr/local/bin/audit-milter", config: filepath.Join(dir, config), log: newFeed[entry]()}
-	return d, d.set(map[string]any{
+	d.own = map[string]any{
 		"listen": listen,
 		"log":    map[string]string{"level": "debug", "format": "json"},
-	})
+	}
+	return d, d.set(d.own)
 }
 
 // set replaces top-level keys of the configuration.
@@ -187,9 +189,12 @@ func (d *daemon) openSockets() (int, error) {
 	return n, err
 }
 
-// idle waits until the program has seen the end of every session. Nobody tells
-// when a mail server ends one, so it looks again and again.
-func (d *daemon) idle() error {
+// idle waits until the program has seen the end of every session.
+func (d *daemon) idle() error { return d.sessions(0) }
+
+// sessions waits until no more than so many are open. Nobody tells when a mail
+// server ends one, so it looks again and again.
+func (d *daemon) sessions(want int) error {
 	if d.cmd == nil {
 		return nil
 	}
@@ -198,12 +203,44 @@ func (d *daemon) idle() error {
 	for deadline := time.Now().Add(patience); ; <-again.C {
 		n, err := d.openSockets()
 		switch {
-		case err != nil || n <= d.sockets:
+		case err != nil || n <= d.sockets+want:
 			return err
 		case time.Now().After(deadline):
 			return fmt.Errorf("%d sessions are still open after %v", n-d.sockets, patience)
 		}
 	}
+}
+
+// What the program says when it was asked to reload.
+const (
+	reloaded    = "reloaded"
+	notReloaded = "not reloaded: the old configuration stays"
+)
+
+// reload puts another file in the configuration's place, asks the program to
+// take it, and waits until it says that it has, or that it has not.
+func (d *daemon) reload(file, says string) error {
+	text, err := os.ReadFile(d.mta.path(filepath.Join(filepath.Dir(d.config), file)))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.mta.path(d.config), text, 0o644); err != nil {
+		return err
+	}
+	if err := d.set(d.own); err != nil {
+		return err
+	}
+	before := len(d.log.all())
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	e, err := d.log.awaitSince(before, "audit-milter to reload", func(e entry) bool {
+		return e.field("msg") == reloaded || e.field("msg") == notReloaded
+	})
+	if err == nil && e.field("msg") != says {
+		err = fmt.Errorf("audit-milter says: %s", e.text)
+	}
+	return err
 }
 
 // drain asks the program to end and returns when it has begun to.

@@ -45,8 +45,13 @@ func (f *feed[T]) all() []T {
 
 // await returns the first item, past or future, that matches.
 func (f *feed[T]) await(what string, match func(T) bool) (T, error) {
+	return f.awaitSince(0, what, match)
+}
+
+// awaitSince is await without the items that were seen.
+func (f *feed[T]) awaitSince(seen int, what string, match func(T) bool) (T, error) {
 	deadline := time.After(patience)
-	for seen := 0; ; {
+	for {
 		items, grown := f.since(seen)
 		for _, item := range items {
 			if match(item) {

@@ -101,20 +101,36 @@ func (c counter) compare(with counter) int {
 	return cmp.Or(cmp.Compare(c.series, with.series), cmp.Compare(c.key, with.key))
 }
 
-// sums adds up what the program says that it added.
+// sums adds up what the program says that it added, and of values, how many
+// different ones there were.
 func sums(lines []entry) (map[counter]int64, error) {
 	all := make(map[counter]int64)
+	known := make(map[shown]bool)
 	for _, e := range lines {
 		if e.field("msg") != "add" {
+			continue
+		}
+		c := counter{e.field("series"), e.field("key")}
+		if value, ok := e.fields["value"]; ok {
+			if v := (shown{c, fmt.Sprint(value)}); !known[v] {
+				known[v] = true
+				all[c]++
+			}
 			continue
 		}
 		amount, err := strconv.ParseInt(e.field("amount"), 10, 64)
 		if err != nil {
 			return nil, err
 		}
-		all[counter{e.field("series"), e.field("key")}] += amount
+		all[c] += amount
 	}
 	return all, nil
+}
+
+// shown is a value of a key.
+type shown struct {
+	counter
+	value string
 }
 
 // checkSums compares the program's sums with those of the dialogue.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -150,8 +151,20 @@ func movesClock(how string) (func(*play) error, error) {
 	return func(p *play) error { return p.clock.move(how) }, nil
 }
 
-// changesMilter: milter idle, drain, stop, kill or start.
+// changesMilter: milter idle, sessions N, reload FILE [fails], drain, stop, kill or
+// start.
 func changesMilter(how string) (func(*play) error, error) {
+	if n, ok := strings.CutPrefix(how, "sessions "); ok {
+		n, err := strconv.Atoi(n)
+		return func(p *play) error { return p.milter.sessions(n) }, err
+	}
+	if file, ok := strings.CutPrefix(how, "reload "); ok {
+		says := reloaded
+		if bad, fails := strings.CutSuffix(file, " fails"); fails {
+			file, says = bad, notReloaded
+		}
+		return func(p *play) error { return p.milter.reload(file, says) }, nil
+	}
 	do, ok := map[string]func(*daemon) error{
 		"idle":  (*daemon).idle,
 		"drain": (*daemon).drain,
@@ -160,7 +173,7 @@ func changesMilter(how string) (func(*play) error, error) {
 		"start": (*daemon).start,
 	}[how]
 	if !ok {
-		return nil, fmt.Errorf("%q; write milter idle, drain, stop, kill or start", how)
+		return nil, fmt.Errorf("%q; write milter idle, sessions N, reload FILE [fails], drain, stop, kill or start", how)
 	}
 	return func(p *play) error { return do(p.milter) }, nil
 }
