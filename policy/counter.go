@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -22,6 +23,9 @@ type Counter interface {
 	// Covered is how many windows before the current one it has counted from
 	// their begin to their end.
 	Covered(now time.Time) int
+	// All yields every key that counts in any window, with its counts as Counts has
+	// them, which are good until the next key. It may take its time.
+	All(now time.Time) iter.Seq2[series.Key, []int64]
 	// Remove forgets a key and reports whether there was anything to forget.
 	Remove(k series.Key) bool
 	// Len is how many keys there are.

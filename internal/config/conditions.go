@@ -3,8 +3,6 @@ package config
 import (
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -175,26 +173,11 @@ func windows(n node) (from, to int) {
 	if text == "" {
 		return 0, 0
 	}
-	first, last, isRange := strings.Cut(text, "-")
-	if !isRange {
-		last = first
+	from, to, err := policy.ParseWindows(text)
+	if err != nil {
+		n.fail(err)
 	}
-	from, ok1 := windowNumber(first)
-	to, ok2 := windowNumber(last)
-	switch {
-	case !ok1 || !ok2:
-		n.errorf("windows needs a window, such as 0, or a range, such as 0-5, not %q; window 0 is the current one, %d the oldest there can be", text, series.MaxWindows-1)
-	case from > to:
-		n.errorf("windows begins with the newest one; write %d-%d", to, from)
-	default:
-		return from, to
-	}
-	return 0, 0
-}
-
-func windowNumber(text string) (int, bool) {
-	i, err := strconv.ParseUint(text, 10, 16)
-	return int(i), err == nil && i < series.MaxWindows
+	return from, to
 }
 
 // mask is a number of bits for a series of one family, and one number for
