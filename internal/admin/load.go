@@ -1,0 +1,144 @@
+package admin
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Row is a line of an export, without its series: a key's count in one window.
+type Row struct {
+	Key             string    `json:"key"`
+	Start           time.Time `json:"window_start"`
+	IntervalSeconds int64     `json:"interval_seconds"`
+	Count           int64     `json:"count"`
+}
+
+// Load is what /api/v1/load takes. Its rows are added to what is counted already,
+// all of them or, if one is wrong, none.
+type Load struct {
+	Series string `json:"series"`
+	Rows   []Row  `json:"rows"`
+}
+
+// MaxRows is how many rows one request can have.
+const MaxRows = 1000
+
+// Loaded is the answer of /api/v1/load.
+type Loaded struct {
+	Series string `json:"series"`
+	Loaded int    `json:"loaded"`  // how many rows
+	TooOld []int  `json:"too_old"` // the rows, from 0, whose windows the series does not cover any more
+}
+
+func load(q *question, l Load) (Loaded, error) {
+	c, err := q.counter(l.Series)
+	if err != nil {
+		return Loaded{}, err
+	}
+	s, err := addable(c)
+	if err == nil && len(l.Rows) > MaxRows {
+		err = fmt.Errorf("a request has at most %d rows, not %d", MaxRows, len(l.Rows))
+	}
+	if err != nil {
+		return Loaded{}, err
+	}
+	amounts := make([]amount, len(l.Rows))
+	for i, row := range l.Rows {
+		if amounts[i], err = q.amount(c, row); err != nil {
+			return Loaded{}, Error{err.Error(), &i}
+		}
+	}
+	loaded := Loaded{Series: l.Series, TooOld: []int{}}
+	for i, a := range amounts {
+		if s.AddAt(a.key, a.n, a.age, q.now) {
+			loaded.Loaded++
+		} else {
+			loaded.TooOld = append(loaded.TooOld, i)
+		}
+	}
+	q.Log.Info("loaded by hand", "series", l.Series, "rows", loaded.Loaded, "too_old", len(loaded.TooOld))
+	return loaded, nil
+}
+
+// amount is what a row adds, and how many windows ago.
+type amount struct {
+	key series.Key
+	n   int64
+	age int
+}
+
+func (q *question) amount(c policy.Counter, r Row) (amount, error) {
+	key, err := policy.ParseKey(c, r.Key)
+	d := c.Definition()
+	interval := time.Duration(r.IntervalSeconds) * time.Second
+	switch {
+	case err != nil:
+		return amount{}, err
+	case r.IntervalSeconds < 1 || d.Interval%interval != 0:
+		return amount{}, fmt.Errorf("its window of %d seconds does not fit into those of the series %s, of %d seconds", r.IntervalSeconds, d.Name, seconds(d.Interval))
+	case r.Start.Unix()%r.IntervalSeconds != 0:
+		return amount{}, fmt.Errorf("no window of %d seconds begins at %s", r.IntervalSeconds, r.Start.Format(time.RFC3339))
+	}
+	age := windowAt(d.Interval, q.now) - windowAt(d.Interval, r.Start)
+	if age < 0 {
+		return amount{}, fmt.Errorf("its window begins at %s, which is to come", r.Start.Format(time.RFC3339))
+	}
+	return amount{key, r.Count, int(min(age, series.MaxWindows))}, nil
+}
+
+// Record is a line of a file that an export wrote.
+type Record struct {
+	Line   int // from 1
+	Series string
+	Row
+}
+
+// ReadExport reads an export. The first error ends it and names its line.
+func ReadExport(r io.Reader) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		lines := csv.NewReader(r)
+		lines.ReuseRecord = true
+		head, err := lines.Read()
+		if err != nil || !slices.Equal(head, columns) {
+			yield(Record{}, fmt.Errorf("line 1: an export begins with %s", strings.Join(columns, ",")))
+			return
+		}
+		for {
+			fields, err := lines.Read()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			var record Record
+			if err == nil {
+				record, err = parseRecord(lines, fields)
+			}
+			if !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func parseRecord(lines *csv.Reader, fields []string) (r Record, err error) {
+	r.Line, _ = lines.FieldPos(0)
+	r.Series, r.Key = fields[0], fields[1]
+	if r.Start, err = time.Parse(time.RFC3339, fields[2]); err != nil {
+		return r, fmt.Errorf("line %d: window_start is not a time such as 2026-01-01T12:00:00Z: %q", r.Line, fields[2])
+	}
+	for i, to := range []*int64{&r.IntervalSeconds, &r.Count} {
+		if *to, err = strconv.ParseInt(fields[3+i], 10, 64); err != nil {
+			return r, fmt.Errorf("line %d: %s is not a whole number: %q", r.Line, columns[3+i], fields[3+i])
+		}
+	}
+	return r, nil
+}
