@@ -46,6 +46,12 @@ func describe(out io.Writer, conf *config.Config) {
 	for _, l := range conf.Listen {
 		fmt.Fprintf(w, "listen\t%s\n", l)
 	}
+	if conf.Admin.Socket.Network != "" {
+		fmt.Fprintf(w, "admin\t%s (mode %#o)\n", conf.Admin.Socket, uint32(conf.Admin.Socket.Mode))
+	}
+	if conf.Admin.HTTP != "" {
+		fmt.Fprintf(w, "admin\t%s\n", conf.Admin)
+	}
 	fmt.Fprintf(w, "mode\t%s\n", mode(p))
 	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
 	fmt.Fprintf(w, "max_sessions\t%d\n", conf.MaxSessions)

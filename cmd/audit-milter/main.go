@@ -6,9 +6,21 @@
 //	audit-milter check --config FILE    say what is wrong with a configuration, or what was understood
 //	audit-milter probe ADDR ...         play one SMTP dialogue against a running milter
 //
+// And of a running daemon, whose counts they ask for or change:
+//
+//	audit-milter show series            which series there are
+//	audit-milter show ip IP[/MASK]      every count of an address or a block
+//	audit-milter show all               every count there is, as CSV
+//	audit-milter count SERIES KEY       one count, by window
+//	audit-milter add SERIES KEY [N]     add to a count
+//	audit-milter remove SERIES KEY      forget a key, or all of a block; remove --penalty RULE KEY
+//	audit-milter top SERIES             the largest counts, by key or network
+//	audit-milter export SERIES          a series as CSV
+//	audit-milter load SERIES FILE       that CSV back into a series
+//
 // The exit status is 0 when all is well, 1 when the answer is no (a bad
-// configuration, a refused dialogue, a daemon that cannot start) and 2 when
-// the command was used wrongly.
+// configuration, a refused dialogue, a daemon that cannot start or be reached) and
+// 2 when the command was used wrongly.
 package main
 
 import (
@@ -32,12 +44,13 @@ func run(args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{errors.New("a command is needed: serve, check or probe; audit-milter help tells more")}
+			return usageError{errors.New("a command is needed, such as serve, check or show series; audit-milter help lists them")}
 		},
 	}
-	root.AddCommand(serveCommand(), checkCommand(), probeCommand())
+	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
+		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), exportCommand(), loadCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.SetArgs(args)
+	root.SetArgs(withNegative(args))
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
@@ -74,9 +87,11 @@ func (refusal) Error() string { return "refused" }
 
 // exactly makes a wrong number of arguments a usage error, which says what is
 // right.
-func exactly(n int, right string) cobra.PositionalArgs {
+func exactly(n int, right string) cobra.PositionalArgs { return between(n, n, right) }
+
+func between(least, most int, right string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) == n {
+		if least <= len(args) && len(args) <= most {
 			return nil
 		}
 		return usageError{errors.New(right)}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/audit-milter/audit-milter/internal/admin"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/notify"
@@ -69,6 +70,11 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	doors, err := openDoors(conf.Admin)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
 	listeners, err := listen(conf.Listen)
 	if err != nil {
 		return err
@@ -84,11 +90,18 @@ func serve(path string, out io.Writer) error {
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	endConsole := doors.serve(&admin.Server{
+		Engine: func() *policy.Engine { return engine },
+		Token:  func() string { return conf.Admin.Token },
+		Now:    now,
+		Log:    log.Logger,
+	}, log.Logger)
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	tellFewDescriptors(conf, log.Logger)
 	err = supervise(server, conf.Listen, listeners, signals, log)
+	endConsole()
 	notifier.Close(notifyTime)
 	engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
@@ -150,8 +163,9 @@ func ownAddresses(log *slog.Logger) []netip.Addr {
 }
 
 // spareDescriptors are those that are not sessions': the connections above
-// max_sessions, the listeners, the log and what the runtime needs.
-const spareDescriptors = 150
+// max_sessions, those of the console, the listeners, the log and what the runtime
+// needs.
+const spareDescriptors = 180
 
 // tellFewDescriptors says when the system allows fewer sessions than
 // max_sessions. What comes above waits until another ends.

@@ -6,7 +6,7 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, tables.go, listen.go, notify.go.
+// conditions.go, lists.go, tables.go, listen.go, admin.go, notify.go.
 //
 // # Values
 //
@@ -55,6 +55,7 @@ import (
 //	                                   the MTA's processes; above it they go out at once; 0: none ever waits
 //	timeouts     {negotiate: 30s, frame: 30s, write: 30s, idle: 130m}
 //	                                   how long an MTA is waited for: decodeTimeouts
+//	admin        none                  where the running daemon is asked: decodeAdmin
 //	lists        none                  names to lists that `when` can ask: decodeLists
 //	tables       none                  names to thresholds by key: decodeTables
 //	notify       none                  names to people that rules can tell: target
@@ -65,6 +66,7 @@ type Config struct {
 	Listen      []milter.Listen // at least one, all different
 	MaxSessions int
 	Timeouts    milter.Timeouts
+	Admin       Admin
 	Log         logging.Options
 	Lists       map[string]*policy.List  // what `when` can ask; the policy has them already
 	Tables      map[string]*policy.Table // what a threshold can be looked up in; the policy has them already
@@ -160,13 +162,13 @@ func (d *decoder) decode(n node) {
 		optional("max_sessions", func(n node) { d.config.MaxSessions = int(n.integer(1, 100_000)) }),
 		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
 		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
+		optional("admin", d.decodeAdmin),
 		optional("lists", d.decodeLists),
 		optional("tables", d.decodeTables),
 		optional("notify", d.decodeNotify),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
 		unbuilt("state_dir", "nothing is kept on disk"),
-		unbuilt("admin", "a running daemon can be asked nothing; its log has every verdict"),
 		unbuilt("monitors", "declare series of type ip that add at connect, accepted, or refused and rcpt_refused"),
 		unbuilt("history", "nothing is kept on disk"),
 		unbuilt("cluster", "every node counts by itself"),

@@ -123,6 +123,13 @@ func TestEverything(t *testing.T) {
 			{Name: "chat", Every: time.Minute, Via: &notify.Webhook{URL: &url.URL{Scheme: "https", Host: "chat.example.com", Path: "/hook", RawQuery: "x=1"}, Token: "s3cret.Token"}},
 		})
 	})
+	t.Run("admin", func(t *testing.T) {
+		same(t, c.Admin, Admin{
+			Socket: milter.Listen{Network: "unix", Address: absolute(t, "testdata/good/admin.sock"), Mode: 0o660, Group: "audit"},
+			HTTP:   "[::1]:9980",
+			Token:  "0123456789abcdef0123456789abcdef",
+		})
+	})
 	t.Run("series", func(t *testing.T) {
 		same(t, definitions(c), []series.Definition{
 			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 20_000},

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/internal/config"
+)
+
+// defaultAdmin is where the packaged service listens.
+const defaultAdmin = "/run/audit-milter/admin.sock"
+
+// adminEnv is the environment's name for the daemon's address.
+const adminEnv = "AUDIT_MILTER_ADMIN"
+
+// console is what all commands that speak to the running daemon share.
+type console struct {
+	address   string
+	tokenFile string
+	config    string
+	json      bool
+}
+
+const findDaemon = `
+
+The running daemon is found by --admin, else by admin.listen of the configuration
+that --config names, else by ` + adminEnv + `, else at ` + defaultAdmin + `.`
+
+// speaks makes a command one that speaks to the running daemon.
+func (c *console) speaks(cmd *cobra.Command) *cobra.Command {
+	cmd.Long += findDaemon
+	f := cmd.Flags()
+	f.StringVar(&c.address, "admin", "", "the daemon's `address`: unix:/path or http://host:port")
+	f.StringVar(&c.tokenFile, "token-file", "", "the `file` with the token that http needs")
+	f.StringVar(&c.config, "config", "", "the daemon's configuration `file`, which says where it listens")
+	return cmd
+}
+
+// answersJSON adds --json to a command that answers for people.
+func (c *console) answersJSON(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.json, "json", false, "print the daemon's answer as JSON, for programs")
+	return c.speaks(cmd)
+}
+
+// find is the daemon's address, and where that comes from.
+func (c *console) find() (address, from string, err error) {
+	switch env := os.Getenv(adminEnv); {
+	case c.address != "":
+		return c.address, "--admin", nil
+	case c.config != "":
+		conf, err := config.Load(c.config)
+		if err != nil {
+			return "", "", configError{err}
+		}
+		if conf.Admin.Socket.Network == "" {
+			return "", "", fmt.Errorf("%s has no admin.listen, so its daemon cannot be asked", c.config)
+		}
+		return conf.Admin.Socket.String(), c.config, nil
+	case env != "":
+		return env, adminEnv, nil
+	}
+	return defaultAdmin, "the default; --admin, --config or " + adminEnv + " say otherwise", nil
+}
+
+// running is the daemon, which is not yet connected to.
+type running struct {
+	*admin.Client
+	from string // where its address comes from
+}
+
+func (c *console) daemon() (*running, error) {
+	address, from, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	token := ""
+	if c.tokenFile != "" {
+		text, err := os.ReadFile(c.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the token: %w", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	client, err := admin.NewClient(address, token)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%w (from %s)", err, from)}
+	}
+	return &running{client, from}, nil
+}
+
+// told adds to an error what helps to find the daemon.
+func (d *running) told(err error) error {
+	if errors.Is(err, admin.ErrUnreachable) {
+		return fmt.Errorf("%w (from %s)", err, d.from)
+	}
+	return err
+}
+
+// params are parameters of a question, those that are empty left out.
+func params(pairs ...string) url.Values {
+	v := make(url.Values)
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			v.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return v
+}
+
+// query puts a question and tells its answer: as it came with --json, else by show.
+func query[A any](cmd *cobra.Command, c *console, path string, params url.Values, show func(io.Writer, A)) error {
+	return tell(cmd, c, show, func(d *running) ([]byte, error) { return d.Get(cmd.Context(), path, params) })
+}
+
+// alter asks for a change and tells what became of it.
+func alter[A any](cmd *cobra.Command, c *console, path string, change any, show func(io.Writer, A)) error {
+	return tell(cmd, c, show, func(d *running) ([]byte, error) { return d.Post(cmd.Context(), path, change) })
+}
+
+func tell[A any](cmd *cobra.Command, c *console, show func(io.Writer, A), request func(*running) ([]byte, error)) error {
+	d, err := c.daemon()
+	if err != nil {
+		return err
+	}
+	data, err := request(d)
+	if err != nil {
+		return d.told(err)
+	}
+	if c.json {
+		_, err := cmd.OutOrStdout().Write(data)
+		return err
+	}
+	var answer A
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("the answer of %s is not that of this version: %w", d.Address(), err)
+	}
+	show(cmd.OutOrStdout(), answer)
+	return nil
+}
+
+// table writes aligned columns.
+func table(out io.Writer, write func(w io.Writer)) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	write(w)
+	w.Flush()
+}
+
+// completeSeries offers the running daemon's series for a command's first
+// argument.
+func (c *console) completeSeries(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	list, err := c.series(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, s := range list {
+		names = append(names, cobra.CompletionWithDesc(s.Name, s.Type))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// series are the running daemon's.
+func (c *console) series(ctx context.Context) ([]admin.Series, error) {
+	d, err := c.daemon()
+	if err != nil {
+		return nil, err
+	}
+	data, err := d.Get(ctx, "/api/v1/series", nil)
+	if err != nil {
+		return nil, d.told(err)
+	}
+	var list admin.SeriesList
+	return list.Series, json.Unmarshal(data, &list)
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+func loadCommand() *cobra.Command {
+	var c console
+	return c.answersJSON(&cobra.Command{
+		Use:   "load SERIES FILE",
+		Short: "Add the counts of an exported series",
+		Long: `Adds the counts of a file that export or show all wrote to a series, each in the
+window that it was counted in. Only the lines of that series are taken. Lines whose
+windows the series does not cover any more are skipped, and told. What is loaded
+twice counts twice.`,
+		Args:              exactly(2, "load takes a series and a file, such as connections connections.csv"),
+		ValidArgsFunction: c.completeSeriesAndFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.load(cmd, args[0], args[1])
+		},
+	})
+}
+
+func (c *console) completeSeriesAndFile(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return c.completeSeries(cmd, args, begun)
+}
+
+// load reads the file twice, so that nothing is sent of one with a mistake.
+func (c *console) load(cmd *cobra.Command, series, path string) error {
+	d, err := c.daemon()
+	if err != nil {
+		return err
+	}
+	if err := checkExport(series, path); err != nil {
+		return err
+	}
+	l := loading{cmd: cmd, daemon: d, path: path, loaded: loaded{Series: series, Skipped: []int{}}}
+	if err := eachRecord(path, l.add); err != nil {
+		return err
+	}
+	if err := l.send(); err != nil {
+		return err
+	}
+	if c.json {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(l.loaded)
+	}
+	printLoaded(cmd.OutOrStdout(), l.loaded)
+	return nil
+}
+
+// checkExport looks for mistakes in a file, and for lines of the series.
+func checkExport(series, path string) error {
+	var others []string
+	found := false
+	err := eachRecord(path, func(r admin.Record) error {
+		found = found || r.Series == series
+		if !slices.Contains(others, r.Series) {
+			others = append(others, r.Series)
+		}
+		return nil
+	})
+	if err == nil && !found {
+		return fmt.Errorf("%s: %w", path, policy.UnknownError{What: "series", Name: series, Known: others})
+	}
+	return err
+}
+
+func eachRecord(path string, do func(admin.Record) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for r, err := range admin.ReadExport(f) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := do(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loading is a file on its way into a series, a batch at a time.
+type loading struct {
+	cmd    *cobra.Command
+	daemon *running
+	path   string
+	rows   []admin.Row
+	lines  []int // theirs in the file
+	loaded loaded
+}
+
+// loaded is what became of a file's lines.
+type loaded struct {
+	Series  string `json:"series"`
+	Loaded  int    `json:"loaded"`  // how many
+	Skipped []int  `json:"skipped"` // which, since their windows are too old
+}
+
+func (l *loading) add(r admin.Record) error {
+	if r.Series != l.loaded.Series {
+		return nil
+	}
+	l.rows, l.lines = append(l.rows, r.Row), append(l.lines, r.Line)
+	if len(l.rows) < admin.MaxRows {
+		return nil
+	}
+	return l.send()
+}
+
+func (l *loading) send() error {
+	data, err := l.daemon.Post(l.cmd.Context(), "/api/v1/load", admin.Load{Series: l.loaded.Series, Rows: l.rows})
+	if err != nil {
+		return l.told(err)
+	}
+	var answer admin.Loaded
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return err
+	}
+	l.loaded.Loaded += answer.Loaded
+	for _, row := range answer.TooOld {
+		l.loaded.Skipped = append(l.loaded.Skipped, l.lines[row])
+	}
+	l.rows, l.lines = l.rows[:0], l.lines[:0]
+	return nil
+}
+
+// told adds to an error which line it is about, and what happened before.
+func (l *loading) told(err error) error {
+	if e, ok := errors.AsType[admin.Error](err); ok && e.Row != nil {
+		err = fmt.Errorf("%s: line %d: %w", l.path, l.lines[*e.Row], e)
+	}
+	if l.loaded.Loaded > 0 {
+		err = fmt.Errorf("%w; %d lines before were loaded", err, l.loaded.Loaded)
+	}
+	return l.daemon.told(err)
+}
+
+func printLoaded(out io.Writer, l loaded) {
+	fmt.Fprintf(out, "%d lines were loaded into %s\n", l.Loaded, l.Series)
+	switch n := len(l.Skipped); {
+	case n == 1:
+		fmt.Fprintf(out, "line %d was skipped: its window is too old\n", l.Skipped[0])
+	case n > 1:
+		fmt.Fprintf(out, "%d lines were skipped, from line %d to line %d: their windows are too old\n", n, l.Skipped[0], l.Skipped[n-1])
+	}
+}

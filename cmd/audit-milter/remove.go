@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/internal/admin"
+)
+
+func removeCommand() *cobra.Command {
+	var c console
+	var rule string
+	cmd := c.answersJSON(&cobra.Command{
+		Use:   "remove SERIES KEY",
+		Short: "Forget a key's counts, or its penalty",
+		Long: `Removes a key, or every key of a block, from all windows of a series. With
+--penalty RULE it ends the penalty that the rule has given to a key, which is spelt as
+the log has it.
+` + aKey,
+		Example: `  audit-milter remove connections 192.0.2.7
+  audit-milter remove connections 192.0.2.0/24
+  audit-milter remove --penalty directory-harvest 192.0.2.7`,
+		Args:              between(1, 2, "remove takes a series and a key, such as connections 192.0.2.7"),
+		ValidArgsFunction: c.completeSeries,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what := admin.Remove{Rule: rule, Key: args[len(args)-1]}
+			switch {
+			case rule == "" && len(args) == 2:
+				what.Series = args[0]
+			case rule == "":
+				return usageError{errors.New("remove takes a series and a key, such as connections 192.0.2.7")}
+			case len(args) == 2:
+				return usageError{errors.New("with --penalty RULE remove takes a key alone, since a rule has its series")}
+			}
+			return alter(cmd, &c, "/api/v1/remove", what, printRemoved)
+		},
+	})
+	cmd.Flags().StringVar(&rule, "penalty", "", "end the penalty that this `rule` has given")
+	return cmd
+}
+
+func printRemoved(out io.Writer, r admin.Removed) {
+	switch {
+	case r.Rule != "" && r.Removed == 0:
+		fmt.Fprintf(out, "%s runs no penalty for %s; nothing was removed\n", r.Rule, r.Key)
+	case r.Rule != "":
+		fmt.Fprintf(out, "the penalty of %s for %s has ended\n", r.Rule, r.Key)
+	case r.Removed == 0:
+		fmt.Fprintf(out, "%s does not hold %s; nothing was removed\n", r.Series, r.Key)
+	case r.Removed == 1:
+		fmt.Fprintf(out, "1 key was removed from %s: %s\n", r.Series, r.Key)
+	default:
+		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, r.Key)
+	}
+}
