@@ -3,8 +3,8 @@ package series
 import "slices"
 
 // cursor goes through a tree by ranges of addresses, not by nodes and leaves, which
-// come and go: under the lock it finds what stands where it has come to, takes the
-// keys in that slot along, and moves behind it. What is yielded is behind it for
+// come and go: under the lock it finds what stands where it has come to, takes along
+// the keys that are in that slot, and moves behind it. What is yielded is behind it for
 // good, so nothing comes twice, and nothing that stays is passed over.
 type cursor struct {
 	tree    *lockedTree
@@ -66,15 +66,17 @@ func (c *cursor) join(cursors []cursor) {
 	}
 }
 
-// look takes along what stands at the cursor.
+// look takes along what stands at the cursor: of several slots, if they hold little,
+// so that walks and adds do not fight for the lock at each of them.
 func (c *cursor) look() {
 	c.entries, c.counts, c.texts = c.entries[:0], c.counts[:0], c.texts[:0]
 	c.tree.mu.Lock()
-	last := c.tree.gather(c)
+	for n := 0; n < slots && len(c.entries) < leafCap && !c.over; n++ {
+		var more bool
+		c.left, more = c.left.behind(c.tree.gather(c))
+		c.over = !more
+	}
 	c.tree.mu.Unlock()
-	var more bool
-	c.left, more = c.left.behind(last)
-	c.over = !more
 	texts := string(c.texts)
 	for i := range c.entries {
 		e := &c.entries[i]
@@ -156,8 +158,9 @@ func (t *tree) gatherLeaf(c *cursor, i uint32, in extent) {
 // gatherTexts takes the texts of the keys along that were found in a leaf.
 func (t *tree) gatherTexts(c *cursor, i uint32) {
 	names := t.leaves.names.at(i)
+	first := len(c.entries) - len(c.leaf)
 	for n, p := range c.leaf {
-		c.entries[n].length = names[p.place].length
+		c.entries[first+n].length = names[p.place].length
 		c.texts = t.leaves.texts.append(c.texts, names[p.place])
 	}
 }

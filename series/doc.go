@@ -40,6 +40,12 @@
 // which cannot be told from sums, so it keeps the blocks that it is defined with. It
 // also tells what is new in it, for others to merge ([Distinct.Deltas]).
 //
+// # Walks
+//
+// [Series.All], [Series.Within] and [Series.Blocks] go through what counts while
+// others add, and [Series.RemoveBlock] clears a network of any size; none of them
+// makes anybody wait for more than a moment.
+//
 // # Limits
 //
 // Counts are 64 bits wide, stop at ±(2⁶³-1), and may be negative. A count or the

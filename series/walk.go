@@ -14,7 +14,7 @@ import (
 // The windows are those of now, also for a walk during which one ends. A key that
 // is there all the time comes exactly once, whatever comes and goes meanwhile, with
 // what it counts when the walk comes by. No lock is held while a key is yielded, and
-// none for longer than it takes to look at one leaf, so a walk may take its time.
+// none for longer than it takes to look at a few leaves, so a walk may take its time.
 func (s *Series) All(now time.Time) iter.Seq2[Key, []int64] {
 	return func(yield func(Key, []int64) bool) {
 		windows := s.every(now)
