@@ -59,6 +59,9 @@ func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
 
 // covered is how many windows before the one at now were there from their begin.
 func (c *clock) covered(now time.Time) int64 {
+	if c == nil {
+		return 0
+	}
 	w, _ := c.read(now)
 	first := c.first.Load()
 	if first == never {

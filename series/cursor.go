@@ -22,7 +22,7 @@ type cursor struct {
 
 // entry is a block, by its first address, or a key.
 type entry struct {
-	at     address // of a text the bits that its mark has
+	at     address
 	text   string
 	length uint8 // of the text
 }
@@ -136,7 +136,7 @@ func (t *tree) gatherLeaf(c *cursor, i uint32, in extent) {
 	lf := t.leaves.at(i)
 	c.leaf = c.leaf[:0]
 	for place := range int(lf.n) {
-		if a, ok := t.lies(i, place, in); ok {
+		if a := t.leaves.address(i, place); in.contains(a) {
 			c.leaf = append(c.leaf, placed{a, place})
 		}
 	}
@@ -163,18 +163,4 @@ func (t *tree) gatherTexts(c *cursor, i uint32) {
 		c.entries[first+n].length = names[p.place].length
 		c.texts = t.leaves.texts.append(c.texts, names[p.place])
 	}
-}
-
-// lies reports whether the key at a place of a leaf is in a range, and where. Of a
-// text only the bits are told that its mark has, since more take hashing it.
-func (t *tree) lies(i uint32, place int, in extent) (a address, ok bool) {
-	if !t.named {
-		a = t.leaves.address(i, place)
-		return a, in.contains(a)
-	}
-	a = address{hi: uint64(t.leaves.at(i).marks[place]) << 32}
-	if a.hi == in.first.hi>>32<<32 || a.hi == in.last.hi>>32<<32 {
-		return a, in.contains(t.leaves.address(i, place))
-	}
-	return a, in.contains(a)
 }

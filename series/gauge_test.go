@@ -42,6 +42,9 @@ func TestAGauge(t *testing.T) {
 		if counts, elapsed := s.Counts(nil, c, Mask{0, 0}, now); !slices.Equal(counts, []int64{test.want[c]}) || elapsed != 0 {
 			t.Errorf("%s: %d in IPv6, %v have passed", test.name, counts, elapsed)
 		}
+		if n := s.Covered(now); n != 0 {
+			t.Errorf("%s: %d windows are covered before the only one", test.name, n)
+		}
 		checkStructure(t, s)
 	}
 }

@@ -170,29 +170,6 @@ func TestWhatNoWalkFinds(t *testing.T) {
 	}
 }
 
-// A text whose mark is that of an end of the range is told by its whole hash.
-func TestTextsAtTheEndsOfARange(t *testing.T) {
-	tr, m := newTestTree(ofTexts, 1), momentOf(0, 1)
-	a := tr.addressOfText("user")
-	tr.add(a, "user", m, 1)
-	all := blockOf(a, 0)
-	for _, test := range []struct {
-		name string
-		in   extent
-		want bool
-	}{
-		{"everything", all, true},
-		{"from it on", extent{a, all.last}, true},
-		{"behind it", extent{address{hi: a.hi + 1}, all.last}, false},
-		{"up to it", extent{all.first, a}, true},
-		{"before it", extent{all.first, a.before()}, false},
-	} {
-		if _, got := tr.lies(1, 0, test.in); got != test.want {
-			t.Errorf("%s: %v", test.name, got)
-		}
-	}
-}
-
 // Keys that are there all the time come exactly once in every walk, while others
 // come, go, expire and are evicted, so that leaves split and merge everywhere.
 func TestWalksAmongSessions(t *testing.T) {
