@@ -1,9 +1,6 @@
 package series
 
-import (
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // RemoveBlock takes every key of a block out, as [Series.Remove] does one, and
 // what keys that were evicted have left to the block: it counts nothing after that,
@@ -80,22 +77,4 @@ func (t *tree) unfold(a address, bits uint8) {
 		}
 		l = *nd.toward(a)
 	}
-}
-
-// own is what a sum has that its kids do not: what evicted keys have left to it.
-func (t *tree) own(window int64, sum row, kids ...link) (newest int64, own row) {
-	own = t.scratch[:t.windows]
-	copy(own, sum)
-	for n, kid := range kids {
-		switch {
-		case kid.isNode():
-			t.takeOut(&window, own, t.sums.at(kid.index()), t.nodes.at(kid.index()).window)
-		case kid.isLeaf() && !slices.Contains(kids[:n], kid):
-			lf := t.leaves.at(kid.index())
-			for place := range int(lf.n) {
-				t.takeOut(&window, own, t.leaves.row(lf, place), lf.window)
-			}
-		}
-	}
-	return window, own
 }

@@ -256,29 +256,24 @@ func (t *tree) holdsMore(nd *node, i uint32, only link) bool {
 	if t.named || t.lone > t.keys.Load()/loneShare {
 		return false
 	}
-	newest := nd.window
-	if only.isNode() {
-		newest = max(newest, t.nodes.at(only.index()).window)
-	} else {
-		newest = max(newest, t.leaves.at(only.index()).window)
-	}
-	clear(t.scratch)
-	kept := span{momentOf(newest, t.windows), max(t.oldest, newest-int64(t.windows-1))}
-	own := tally{span: kept, windows: t.scratch[:t.windows]}
-	own.take(nd.window, t.sums.at(i))
-	below := tally{span: kept, windows: t.scratch[t.windows:]}
-	t.inKid(&below, only)
-	return !slices.Equal(own.windows, below.windows)
+	window, own := t.own(nd.window, t.sums.at(i), only)
+	return own.counts(window, span{momentOf(window, t.windows), t.oldest})
 }
 
-// inKid collects all that is below a link.
-func (t *tree) inKid(y *tally, l link) {
-	if l.isNode() {
-		y.take(t.nodes.at(l.index()).window, t.sums.at(l.index()))
-		return
+// own is what a sum has that its kids do not: what evicted keys have left to it.
+func (t *tree) own(window int64, sum row, kids ...link) (newest int64, own row) {
+	own = t.scratch
+	copy(own, sum)
+	for n, kid := range kids {
+		switch {
+		case kid.isNode():
+			t.takeOut(&window, own, t.sums.at(kid.index()), t.nodes.at(kid.index()).window)
+		case kid.isLeaf() && !slices.Contains(kids[:n], kid):
+			lf := t.leaves.at(kid.index())
+			for place := range int(lf.n) {
+				t.takeOut(&window, own, t.leaves.row(lf, place), lf.window)
+			}
+		}
 	}
-	lf := t.leaves.at(l.index())
-	for place := range int(lf.n) {
-		y.take(lf.window, t.leaves.row(lf, place))
-	}
+	return window, own
 }

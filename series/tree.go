@@ -26,7 +26,7 @@ type tree struct {
 	nodes   arena[node]
 	sums    slab[int64] // the nodes' rows, which have the indexes of both
 	lone    int64       // how many nodes are
-	scratch []int64     // two rows
+	scratch row         // of who is at work
 	leaves  leaves
 	keys    atomic.Int64  // in all leaves; changed under the lock
 	total   *atomic.Int64 // the same of the whole series
@@ -62,7 +62,7 @@ func (t *tree) init(k kind, windows int, total *atomic.Int64) {
 	t.kind, t.windows, t.total = k, windows, total
 	t.all = block{window: longAgo, row: make(row, windows)}
 	t.sums = newSlab[int64](windows)
-	t.scratch = make([]int64, 2*windows)
+	t.scratch = make(row, windows)
 	t.leaves = newLeaves(k, windows)
 	t.oldest = longAgo
 	t.floor.Store(leastFloor)
