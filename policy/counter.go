@@ -30,6 +30,8 @@ type Counter interface {
 	Remove(k series.Key) bool
 	// Len is how many keys there are.
 	Len() int
+	// Stats are what it has done since it was made.
+	Stats() series.Stats
 }
 
 var (

@@ -31,8 +31,7 @@ type Engine struct {
 // limit watches one series for counts that stopped at the limit of 64 bits and
 // for keys that had to leave.
 type limit struct {
-	name    string
-	series  *series.Series // nil for a distinct one, whose counts have no limit
+	counter Counter
 	evicted func() []series.Evicted
 	told    atomic.Uint64 // how many adds were cut, as far as the log says
 }
@@ -89,18 +88,19 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 // planSeries makes an empty series and plans its adds.
 func (e *Engine) planSeries(s *Series) (err error) {
 	to := add{def: s.Definition, of: s.Distinct}
-	l := &limit{name: s.Name}
+	l := new(limit)
 	if s.Distinct != nil {
 		to.distinct, err = series.DefineDistinct(s.Definition, e.policy.masks(s))
 		l.evicted = to.distinct.Evictions
 	} else {
 		to.series, err = series.Define(s.Definition)
-		l.series, l.evicted = to.series, to.series.Evictions
+		l.evicted = to.series.Evictions
 	}
 	if err != nil {
 		return err
 	}
-	e.counters = append(e.counters, to.counter())
+	l.counter = to.counter()
+	e.counters = append(e.counters, l.counter)
 	e.limits = append(e.limits, l)
 	e.planAdds(s, to)
 	return nil
@@ -145,14 +145,12 @@ func (e *Engine) Close() {
 // since the last time, and those whose keys did not all fit.
 func (e *Engine) tellLimits() {
 	for _, l := range e.limits {
-		if l.series != nil {
-			cut := l.series.Saturated()
-			if told := l.told.Swap(cut); cut > told {
-				e.log.limit(l.name, cut-told)
-			}
+		d, cut := l.counter.Definition(), l.counter.Stats().Saturated
+		if told := l.told.Swap(cut); cut > told {
+			e.log.limit(d.Name, cut-told)
 		}
 		if evicted := l.evicted(); evicted != nil {
-			e.log.evicted(e.Counter(l.name).Definition(), evicted)
+			e.log.evicted(d, evicted)
 		}
 	}
 }

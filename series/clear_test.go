@@ -58,7 +58,7 @@ func removeBlock(t *testing.T, s *Series, k Key, bits uint8, now time.Time) {
 		}
 		// When a node leaves with its last key, what others left to it goes to larger ones.
 		got := countsOf(s, k, Mask{uint8(b), uint8(b)}, now)
-		if exact := s.Evicted() == 0 || b == 0 || b == int(bits); exact && !slices.Equal(got, want) || slices.Compare(got, want) > 0 {
+		if exact := s.Stats().Evicted == 0 || b == 0 || b == int(bits); exact && !slices.Equal(got, want) || slices.Compare(got, want) > 0 {
 			t.Fatalf("%v is removed; its /%d counts %d, it was %d and should be %d", block, b, got, was, want)
 		}
 	}

@@ -33,6 +33,8 @@ type Distinct struct {
 	shards  []shard
 	keys    atomic.Int64  // in all shards
 	turn    atomic.Uint32 // whose sweep is next
+	adds    atomic.Uint64
+	gone    atomic.Uint64 // what was evicted
 }
 
 // DefineDistinct checks the definition and makes an empty series of it, which keeps
@@ -112,6 +114,7 @@ func (d *Distinct) Add(k Key, value string, now time.Time) {
 	if value == "" || !d.Takes(k) {
 		return
 	}
+	d.adds.Add(1)
 	hash, m := hashOf(value), momentOf(current, d.def.Windows)
 	for _, bits := range d.kept(k) {
 		h := k.block(bits)
@@ -136,7 +139,9 @@ func (d *Distinct) tidy(sh *shard, oldest int64) {
 		sh.mu.Lock()
 		evicted := sh.evict(oldest)
 		sh.mu.Unlock()
-		if !evicted {
+		if evicted {
+			d.gone.Add(1)
+		} else {
 			sh = d.next()
 		}
 	}
@@ -275,4 +280,10 @@ func (d *Distinct) Evictions() (all []Evicted) {
 		all = append(all, gone)
 	}
 	return all
+}
+
+// Stats are those of a [Series]: an add counts once, also where blocks have it, and
+// what was evicted are keys and blocks.
+func (d *Distinct) Stats() Stats {
+	return Stats{Adds: d.adds.Load(), Evicted: d.gone.Load()}
 }

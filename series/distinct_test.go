@@ -200,6 +200,9 @@ func TestDistinctAll(t *testing.T) {
 		d.Add(numbered(i, i%2 == 0), strconv.Itoa(i%2), at("10:01:00"))
 		d.Add(numbered(i, i%2 == 0), "b", at("10:01:00"))
 	}
+	if stats := d.Stats(); stats != (Stats{Adds: 301}) {
+		t.Errorf("%+v; want 301 adds, blocks not counted", stats)
+	}
 	got := map[Key]string{}
 	for k, counts := range d.All(at("10:01:30")) {
 		got[k] = fmt.Sprint(counts)
@@ -272,6 +275,9 @@ func TestDistinctEviction(t *testing.T) {
 	}
 	if again := d.Evictions(); again != nil {
 		t.Errorf("told twice: %+v", again)
+	}
+	if all := d.Stats().Evicted; all != gone[0].Keys {
+		t.Errorf("%d evicted in all, %d told", all, gone[0].Keys)
 	}
 	if d.Remove(TextKey("small0")) {
 		t.Error("the first of the flood is still there")

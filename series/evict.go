@@ -19,11 +19,11 @@ import "sync/atomic"
 // What an evicted address has counted stays in the sums of the nodes above it
 // and so folds into the smallest network that the tree still holds.
 type eviction struct {
-	epoch  uint8         // goes on with every eighth of the tree's keys that is new
-	newer  int64         // keys that came in this epoch
-	floor  atomic.Int64  // keys with a total up to this are small; changed under the lock
-	looked uint32        // the leaf looked at last
-	gone   atomic.Uint64 // keys evicted since the start
+	epoch  uint8        // goes on with every eighth of the tree's keys that is new
+	newer  int64        // keys that came in this epoch
+	floor  atomic.Int64 // keys with a total up to this are small; changed under the lock
+	looked uint32       // the leaf looked at last
+	gone   uint64       // keys evicted since the start
 	folded [128/slotBits + 1]fold
 }
 
@@ -151,7 +151,7 @@ func (t *tree) fold(bits uint8, amount int64) {
 	f := &t.folded[bits/slotBits]
 	f.keys++
 	f.amount, _ = plus(f.amount, amount)
-	t.gone.Add(1)
+	t.gone++
 }
 
 // Evicted is what keys that had to leave have counted, and where that still
@@ -182,15 +182,6 @@ func (s *Series) Evictions() (all []Evicted) {
 		}
 	}
 	return all
-}
-
-// Evicted is how many keys have been evicted since the series was defined, those
-// included that [Series.Evictions] has told.
-func (s *Series) Evicted() (keys uint64) {
-	for _, t := range s.trees {
-		keys += t.gone.Load()
-	}
-	return keys
 }
 
 // takeFolded adds what was folded since it was asked last.

@@ -104,8 +104,8 @@ func TestOffendersOutlastAFlood(t *testing.T) {
 			if again := s.Evictions(); again != nil {
 				t.Errorf("%+v told twice", again)
 			}
-			if s.Evicted() != evicted.Keys {
-				t.Errorf("%d evicted in all; %d were told", s.Evicted(), evicted.Keys)
+			if all := s.Stats().Evicted; all != evicted.Keys {
+				t.Errorf("%d evicted in all, %d told", all, evicted.Keys)
 			}
 		})
 	}

@@ -29,6 +29,7 @@ type family struct {
 type lockedTree struct {
 	mu sync.Mutex
 	tree
+	adds uint64
 }
 
 func newFamily(k kind, d Definition, total *atomic.Int64) *family {
@@ -69,6 +70,7 @@ func (f *family) add(a address, text string, m moment, n, oldest int64) (cut boo
 	if f.gauge {
 		t.settle(a, text)
 	}
+	t.adds++
 	t.sweep(oldest)
 	t.mu.Unlock()
 	return cut

@@ -416,8 +416,8 @@ func (p *script) end() {
 	if got, want := p.s.Len(), p.m.live(); !p.full && got < want || p.full && got > p.m.def.MaxKeys {
 		p.t.Fatalf("%d keys, of which %d live", got, want)
 	}
-	if p.s.Saturated() != 0 {
-		p.t.Fatalf("%d adds were cut", p.s.Saturated())
+	if p.s.Stats().Saturated != 0 {
+		p.t.Fatalf("%d adds were cut", p.s.Stats().Saturated)
 	}
 	checkStructure(p.t, p.s)
 }

@@ -203,5 +203,21 @@ func (s *Series) Remove(k Key) bool {
 // hand has come by.
 func (s *Series) Len() int { return int(s.keys.Load()) }
 
-// Saturated is how many adds were cut at the limit of 64 bits.
-func (s *Series) Saturated() uint64 { return s.saturated.Load() }
+// Stats are what a series has done since it was defined.
+type Stats struct {
+	Adds      uint64 // those that took something back among them
+	Saturated uint64 // adds that were cut at the limit of 64 bits
+	Evicted   uint64 // keys that had to leave for others, whether [Series.Evictions] has told them or not
+}
+
+// Stats looks at each tree in turn, so it may miss what is added meanwhile.
+func (s *Series) Stats() Stats {
+	stats := Stats{Saturated: s.saturated.Load()}
+	for _, t := range s.trees {
+		t.mu.Lock()
+		stats.Adds += t.adds
+		stats.Evicted += t.gone
+		t.mu.Unlock()
+	}
+	return stats
+}

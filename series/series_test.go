@@ -389,9 +389,31 @@ func TestCountsStopAtTheLimit(t *testing.T) {
 			for _, n := range test.adds {
 				s.Add(k, n, now)
 			}
-			if got := s.Count(k, Host, 0, 1, now); got != test.want || s.Saturated() != test.cut {
-				t.Errorf("%s: %s: %d, %d cut; want %d, %d", typ, test.name, got, s.Saturated(), test.want, test.cut)
+			if got := s.Count(k, Host, 0, 1, now); got != test.want || s.Stats().Saturated != test.cut {
+				t.Errorf("%s: %s: %d, %d cut; want %d, %d", typ, test.name, got, s.Stats().Saturated, test.want, test.cut)
 			}
+		}
+	}
+}
+
+func TestStatsCountAdds(t *testing.T) {
+	s := define(t, IP, time.Minute, 2)
+	now := at("10:00:00")
+	for _, step := range []struct {
+		name string
+		do   func()
+		adds uint64 // in all
+	}{
+		{"a new key is added", func() { s.Add(key("192.0.2.1"), 1, now) }, 1},
+		{"one of the other family too", func() { s.Add(key("2001:db8::1"), 5, now) }, 2},
+		{"it is added again", func() { s.Add(key("192.0.2.1"), 1, now) }, 3},
+		{"an amount is taken back", func() { s.AddTo(key("192.0.2.1"), -1, s.Add(key("192.0.2.1"), 1, now)) }, 5},
+		{"nothing is added", func() { s.Add(key("192.0.2.1"), 0, now) }, 5},
+		{"a key is not taken", func() { s.Add(key("user"), 1, now) }, 5},
+		{"a key is removed", func() { s.Remove(key("192.0.2.1")) }, 5},
+	} {
+		if step.do(); s.Stats() != (Stats{Adds: step.adds}) {
+			t.Errorf("%s: %+v; want %d adds", step.name, s.Stats(), step.adds)
 		}
 	}
 }
@@ -411,7 +433,7 @@ func TestSumsStopAtTheLimit(t *testing.T) {
 	if got := s.Count(key("10.0.0.9"), Host, 0, 1, now); got != math.MaxInt64/2 {
 		t.Errorf("one address: %d", got)
 	}
-	if s.Saturated() == 0 {
+	if s.Stats().Saturated == 0 {
 		t.Error("no cut was counted")
 	}
 	// The window leaves, and with it what was not exact.
