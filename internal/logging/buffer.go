@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type buffer struct {
 	torn    bool         // what was written ends inside a line
 	own     slog.Handler // writes to note
 	note    bytes.Buffer // the line about lost lines
+
+	lostLines, lostBytes atomic.Uint64 // since the beginning, whether told or not
 }
 
 // loss is a gap in the log.
@@ -54,6 +57,7 @@ func (b *buffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	if b.missed.lines > 0 || len(line) > cap(b.waiting)-len(b.waiting) {
 		b.missed.add(1, errFull)
+		b.countLost(1, len(line))
 	} else {
 		b.waiting = append(b.waiting, line...)
 	}
@@ -121,8 +125,15 @@ func (b *buffer) writeLines() {
 		n, err = b.write(b.writing)
 	}
 	if err != nil {
-		b.lost.add(bytes.Count(b.writing[n:], []byte("\n")), err)
+		lines := bytes.Count(b.writing[n:], []byte("\n"))
+		b.lost.add(lines, err)
+		b.countLost(lines, len(b.writing)-n)
 	}
+}
+
+func (b *buffer) countLost(lines, bytes int) {
+	b.lostLines.Add(uint64(lines))
+	b.lostBytes.Add(uint64(bytes))
 }
 
 // tell writes the line about lost lines, if there are any. It may not succeed,

@@ -58,6 +58,12 @@ func (l *Log) FlushOnPanic(within time.Duration) {
 // Close flushes the log and ends it; lines that come later are lost.
 func (l *Log) Close(within time.Duration) { await(l.buffer.flush(true), within) }
 
+// Lost is how many lines were lost since the log was opened, and how many bytes
+// of them. Of a line that was cut off, the part that is missing counts.
+func (l *Log) Lost() (lines, bytes uint64) {
+	return l.buffer.lostLines.Load(), l.buffer.lostBytes.Load()
+}
+
 func await(flushed <-chan struct{}, within time.Duration) {
 	late := time.NewTimer(within)
 	defer late.Stop()

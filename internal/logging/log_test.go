@@ -41,6 +41,8 @@ func TestAPipeThatNobodyReads(t *testing.T) {
 			}()
 			if seen, lost := count(t, r); lost == 0 || seen+lost != lines {
 				t.Errorf("%d lines are there and %d lost, of %d", seen, lost, lines)
+			} else if n, _ := log.Lost(); n != uint64(lost) {
+				t.Errorf("the log knows of %d lost lines, and told %d", n, lost)
 			}
 		})
 	}
@@ -265,6 +267,10 @@ func TestADiskThatIsFullForAWhile(t *testing.T) {
 $`)
 		if !want.MatchString(out.String()) {
 			t.Errorf("the log is\n%s", out.String())
+		}
+		each := strings.Index(out.String(), "\n") + 1
+		if lines, bytes := log.Lost(); lines != 4 || bytes != uint64(5*each-100) {
+			t.Errorf("%d lines and %d bytes are lost; 5 lines of %d bytes came to 100 bytes of room", lines, bytes, each)
 		}
 	})
 }
