@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -172,4 +173,36 @@ func BenchmarkCounts(b *testing.B) {
 			texts.Count(series.TextKey(ev.Sender), series.Mask{}, 0, 5, begin)
 		}
 	}
+}
+
+// BenchmarkRecent is what it takes to keep one decision, and all that are kept.
+func BenchmarkRecent(b *testing.B) {
+	for _, row := range []struct{ name, sender, text string }{
+		{"as they mostly are", "alice@example.com", "no more"},
+		{"as long as they may be", strings.Repeat("a", 1000), strings.Repeat("no more ", 1000)},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			w := newWorld(b, fmt.Sprintf(benchSeries+"rules:\n  - {name: all, at: rcpt, if: {series: senders, above: 0}, then: reject, reply: %q}\n", row.text))
+			ev := hostileEvent(row.sender)
+			w.decide(&ev, policy.Mail)
+			before := heap()
+			for range policy.MaxRecent {
+				w.engine.Decide(&ev, policy.Rcpt, w.now)
+			}
+			held := float64(heap() - before)
+			b.ReportAllocs()
+			for b.Loop() {
+				w.engine.Decide(&ev, policy.Rcpt, w.now)
+			}
+			b.ReportMetric(held/1e6, "MB")
+		})
+	}
+}
+
+// heap is how much memory is in use, in bytes.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -27,5 +27,5 @@
 //   - engine.go, add.go, judge.go, condition.go, threshold.go, penalty.go,
 //     verdict.go: deciding
 //   - uses.go: what it needs of the MTA
-//   - log.go, clock.go: what it tells
+//   - log.go, clock.go, stats.go, recent.go: what it tells
 package policy

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -23,6 +24,7 @@ type Engine struct {
 	own      map[netip.Addr]bool
 	clock    clockWatch
 	log      decisionLog
+	stats    *Stats
 	notify   func(Firing)
 
 	penalizing []*rule // those that give penalties
@@ -46,6 +48,9 @@ type plan struct {
 type Options struct {
 	Log *slog.Logger
 
+	// Stats to go on with: those of the engine before. Nil begins anew.
+	Stats *Stats
+
 	// OwnAddresses are this host's: keys that no rule may hold against a
 	// client (allow_shared_key).
 	OwnAddresses []netip.Addr
@@ -61,12 +66,14 @@ type Options struct {
 
 // NewEngine prepares a policy that passed [Policy.Check].
 func NewEngine(p *Policy, o Options) (*Engine, error) {
+	stats := cmp.Or(o.Stats, new(Stats))
 	e := &Engine{
 		policy: p,
 		uses:   p.uses(),
 		own:    make(map[netip.Addr]bool),
 		clock:  newClockWatch(o.Monotonic),
-		log:    newDecisionLog(o.Log, p.LogRepeats),
+		log:    newDecisionLog(o.Log, p.LogRepeats, &stats.repeats),
+		stats:  stats,
 		notify: o.Notify,
 	}
 	for _, addr := range o.OwnAddresses {
@@ -135,6 +142,9 @@ func (e *Engine) planRule(r *Rule) error {
 // Uses is what the engine needs of the MTA.
 func (e *Engine) Uses() Uses { return e.uses }
 
+// Stats are what the engine did, and those before it.
+func (e *Engine) Stats() *Stats { return e.stats }
+
 // Close writes what the log still holds back.
 func (e *Engine) Close() {
 	e.log.flush()
@@ -170,6 +180,7 @@ type messageState struct {
 	exempt  bool // accept at mail, data or eoh
 	marked  Verdict
 	headers []ruleHeaders
+	lateID  *lateID // once there was a decision
 }
 
 // ruleHeaders are what one rule puts into the message. Each firing replaces
@@ -207,6 +218,7 @@ func (m *messageState) fields() (all []HeaderField) {
 // then what on_error says.
 func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 	e.watch(now)
+	e.stats.events[s].Add(1)
 	ev.state.answers.forget(s.begins())
 	ev.state.counted = ev.state.counted[:0]
 	err := e.add(ev, s, now)
@@ -216,6 +228,7 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 		v, takeBack, err = e.judge(ev, s, now)
 	}
 	if err != nil {
+		e.stats.failures[s].Add(1)
 		v = e.Failure()
 		v.Stage = s
 	}
@@ -255,8 +268,7 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 			continue
 		}
 		fired.Shadow = r.Shadow || e.policy.Shadow
-		e.log.verdict(ev, fired, now)
-		e.tell(ev, r, fired, now)
+		e.record(ev, r, fired, now)
 		if r.Shadow {
 			shadowRefusal = shadowRefusal || fired.RefusesAt(s)
 			continue
@@ -270,6 +282,14 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 		}
 	}
 	return v, shadowRefusal, nil
+}
+
+// record counts and keeps that a rule fired, and tells who wants to hear of it.
+func (e *Engine) record(ev *Event, r *rule, v *Verdict, now time.Time) {
+	r.decisions.Add(1)
+	e.stats.Recent.add(ev, v, now)
+	e.log.verdict(ev, v, now)
+	e.tell(ev, r, v, now)
 }
 
 // remember keeps what a verdict means for later stages, and at eom brings it
@@ -301,8 +321,10 @@ func (e *Engine) remember(ev *Event, v *Verdict, s Stage) {
 // Count counts an outcome. For a refusal, see [Engine.Refuse].
 func (e *Engine) Count(ev *Event, outcome Stage, now time.Time) {
 	e.watch(now)
+	e.stats.events[outcome].Add(1)
 	ev.state.counted = ev.state.counted[:0]
 	if err := e.add(ev, outcome, now); err != nil {
+		e.stats.failures[outcome].Add(1)
 		e.log.failure(ev, outcome, err, now)
 	}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -14,11 +15,13 @@ type rule struct {
 	all, any []condition
 	retry    bool // a text of the rule says when to try again
 
-	penalties *penalties // nil: the rule gives none
+	penalties *penalties     // nil: the rule gives none
+	decisions *atomic.Uint64 // how many it has taken
 }
 
 func (e *Engine) newRule(r *Rule) (*rule, error) {
 	compiled := &rule{Rule: r}
+	compiled.decisions = e.stats.decisions(RuleVerdict{r.Name, r.Then, r.Shadow || e.policy.Shadow})
 	switch r.Then {
 	case Tempfail, Reject, Disconnect:
 		reply, err := newReply(r.Reply, r.Then)

@@ -22,7 +22,8 @@ type decisionLog struct {
 	adds bool // each add is a debug line
 	all  bool // write every refusal
 
-	held *held
+	held    *held
+	repeats *atomic.Uint64 // how many refusals were not written
 }
 
 // held is what the log holds back.
@@ -47,7 +48,7 @@ const (
 	failedEvery = time.Minute // one line about failures at a stage
 )
 
-func newDecisionLog(log *slog.Logger, all bool) decisionLog {
+func newDecisionLog(log *slog.Logger, all bool, repeats *atomic.Uint64) decisionLog {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -56,6 +57,8 @@ func newDecisionLog(log *slog.Logger, all bool) decisionLog {
 		adds: log.Enabled(context.Background(), slog.LevelDebug),
 		all:  all,
 		held: &held{seen: make(map[ruleKey]int), said: make(map[topic]time.Time)},
+
+		repeats: repeats,
 	}
 }
 
@@ -148,7 +151,11 @@ func (l *decisionLog) first(ev *Event, v *Verdict) bool {
 		k.key = "" // one line for all further keys of the rule
 	}
 	l.held.seen[k]++
-	return l.held.seen[k] <= loggedEach
+	if l.held.seen[k] <= loggedEach {
+		return true
+	}
+	l.repeats.Add(1)
+	return false
 }
 
 // tick writes, once a minute is over, what it held back, and reports that it

@@ -56,6 +56,9 @@ rules:
 		if got, want := len(w.lines("verdict")), map[bool]int{false: 11, true: 26}[repeats]; got != want {
 			t.Errorf("log_repeats: %v: %d lines, want %d", repeats, got, want)
 		}
+		if got, want := w.engine.Stats().Repeats(), map[bool]uint64{false: 15, true: 0}[repeats]; got != want {
+			t.Errorf("log_repeats: %v: %d left out, want %d", repeats, got, want)
+		}
 		w.now = begin.Add(time.Minute)
 		w.decide(w.client("198.51.100.3"), policy.Mail)
 		said := w.lines("verdict repeated")

@@ -68,6 +68,7 @@ func (ev *Event) SetText(a Attribute, value string) {
 		ev.SASLSender, _ = normalAddress(value)
 	case QueueID:
 		ev.QueueID = value
+		ev.state.message.noteQueueID(value)
 	case RefusedStatus:
 		ev.RefusedStatus = normalText(value)
 	case RefusedText:
