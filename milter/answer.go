@@ -23,6 +23,7 @@ func (s *session) judgeMessage(stage policy.Stage) error {
 // counts what really goes out, and answers.
 func (s *session) judge(stage policy.Stage) error {
 	v, err := s.engine.Decide(&s.ev, stage, s.now)
+	s.observe(stage)
 	if err != nil {
 		s.server.warn("deciding failed; answering on_error", err, "session", s.ev.Session, "stage", stage)
 	}
@@ -35,6 +36,11 @@ func (s *session) judge(stage policy.Stage) error {
 	}
 	s.conclude(stage, refused)
 	return s.answer(stage, &v)
+}
+
+// observe notes how long the frame in hand took until now.
+func (s *session) observe(stage policy.Stage) {
+	s.server.Stats.Latency[stage].observe(time.Since(s.link.came))
 }
 
 // conclude keeps the message's books after a stage's verdict.
@@ -66,12 +72,15 @@ func (s *session) delay(d time.Duration) error {
 	if d <= 0 || !s.due {
 		return nil
 	}
-	if s.server.delayed.Add(1) > int64(s.server.MaxDelayed) {
-		s.server.delayed.Add(-1)
+	stats := &s.server.Stats
+	if stats.Delayed.Add(1) > int64(s.server.MaxDelayed) {
+		stats.Delayed.Add(-1)
+		stats.Undelayed.Add(1)
 		s.server.warn("max_delayed answers are waiting; answering without delay", nil, "max_delayed", s.server.MaxDelayed)
 		return nil
 	}
-	defer s.server.delayed.Add(-1)
+	defer stats.Delayed.Add(-1)
+	stats.Delays.Add(1)
 	err := s.link.pause(min(d, policy.MaxDelay))
 	s.now, s.mark = s.server.at(s.link.came), 0 // time has passed, and earlier answers are sent
 	return err

@@ -77,6 +77,7 @@ func (s *session) rcpt(f frame) error {
 	s.readMacros(policy.Rcpt)
 	if s.readRefusal() {
 		s.engine.Count(&s.ev, policy.RcptRefused, s.now)
+		s.observe(policy.RcptRefused)
 		return s.goOn() // the MTA heeds no other answer, or worse, part of it
 	}
 	s.ev.RecipientCount = s.msg.passed + 1

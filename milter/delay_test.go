@@ -119,7 +119,7 @@ func TestThousandsOfDelays(t *testing.T) {
 	for _, p := range waiting {
 		p.tell(`M "<slow@b>·"`)
 	}
-	eventually(t, func() bool { return server.Delayed() == many })
+	eventually(t, func() bool { return int(server.Stats.Delayed.Load()) == many })
 	if code, err := undelayed.say(`M "<a@b>·"`); code != 'c' {
 		t.Errorf("one that is not delayed is answered %c, %v", code, err)
 	}
@@ -129,9 +129,9 @@ func TestThousandsOfDelays(t *testing.T) {
 	}
 
 	waiting[0].conn.Close()
-	eventually(t, func() bool { return server.Delayed() == many-1 })
+	eventually(t, func() bool { return int(server.Stats.Delayed.Load()) == many-1 })
 	oneMore.tell(`M "<slow@b>·"`) // there is room again
-	eventually(t, func() bool { return server.Delayed() == many })
+	eventually(t, func() bool { return int(server.Stats.Delayed.Load()) == many })
 	waiting[0] = oneMore
 
 	if more := pprof.Lookup("threadcreate").Count() - threads; more > many/10 {

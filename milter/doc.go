@@ -6,7 +6,8 @@
 // The dialogue of an MTA with a milter is one connection for each SMTP client.
 // A [session] is that connection's goroutine and the whole of the hot path:
 // read a frame, update the event, [policy.Engine.Decide], write the answer. No
-// channel, no second goroutine, one reading of the clock.
+// channel, no second goroutine, and one reading of the clock besides the one that
+// tells how long it took.
 //
 // # What is negotiated
 //

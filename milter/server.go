@@ -18,9 +18,10 @@ import (
 )
 
 // Server serves MTAs by one policy. Its exported fields are set before the
-// first Serve and not changed after that.
+// first Serve and not changed after that; Stats are its own.
 type Server struct {
 	Engine *policy.Engine
+	Stats  Stats
 
 	// MaxSessions is how many connections may be served at one time; those
 	// above are answered on_error at connect. 0 means DefaultMaxSessions.
@@ -39,7 +40,6 @@ type Server struct {
 	prepared sync.Once
 	wants    *demand // what Engine needs of an MTA
 	ids      atomic.Uint64
-	delayed  atomic.Int64
 	said     throttle
 
 	closing atomic.Bool // set once, under mu
@@ -117,6 +117,7 @@ func (s *Server) Serve(l net.Listener, allow []netip.Prefix) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:
+			s.Stats.AcceptFailures.Add(1)
 			s.warn("accepting a connection failed; trying again", err, "listen", d.addr)
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			time.Sleep(pause)
@@ -137,6 +138,7 @@ func (s *Server) addListener(l net.Listener) bool {
 // admit begins a session for a connection that may have one.
 func (s *Server) admit(d *door, conn net.Conn) {
 	if !d.allows(conn.RemoteAddr()) {
+		s.Stats.NotAllowed.Add(1)
 		s.warn("connection refused: its address is not in allow", nil, "listen", d.addr, "from", conn.RemoteAddr())
 		conn.Close()
 		return
@@ -147,6 +149,7 @@ func (s *Server) admit(d *door, conn net.Conn) {
 	}
 	conn.Close()
 	if !s.closing.Load() {
+		s.Stats.Overflow.Add(1)
 		s.warn("max_sessions are open, and as many more are answered on_error as may be; closing", nil, "max_sessions", s.MaxSessions)
 	}
 }
@@ -159,8 +162,10 @@ func (s *Server) enter(new *session) bool {
 	case s.closing.Load():
 		return false
 	case !s.sessions.full():
+		s.Stats.Sessions.Add(1)
 		s.begin(&s.sessions, new.link, new.run)
 	case !s.away.full():
+		s.Stats.TurnedAway.Add(1)
 		s.begin(&s.away, new.link, new.turnAway)
 	default:
 		return false
@@ -183,6 +188,14 @@ func (s *Server) forget(c *crowd, l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(c.links, l)
+}
+
+// Sessions is how many are open, and how many may be.
+func (s *Server) Sessions() (open, max int) {
+	s.prepared.Do(s.prepare) // Serve may not have come to it
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions.links), s.sessions.max
 }
 
 // allows reports whether a connection from addr is welcome.

@@ -112,6 +112,9 @@ rules:
 			if p.seen.said("a session failed; it is closed") != 1 || p.seen.said("goroutine") != 1 {
 				t.Errorf("%s: the log has no stack: %v", row.name, *p.seen.messages)
 			}
+			if n := p.server.Stats.Panics.Load(); n != 1 {
+				t.Errorf("%s: %d panics", row.name, n)
+			}
 			other.hears(`c`, `M "<a@b>·"`)
 			other.hangUp()
 			if got := p.seen.keys("gone"); got != "192.0.2.7 2" {
@@ -149,6 +152,9 @@ func TestAShortageOfDescriptorsDoesNotEndTheListener(t *testing.T) {
 		p.mta().hears(`c`, `H "c·"`)
 		if n := p.seen.said("accepting a connection failed; trying again"); n != 1 {
 			t.Errorf("said %d times", n)
+		}
+		if n := p.server.Stats.AcceptFailures.Load(); n != 20 {
+			t.Errorf("counted %d times", n)
 		}
 		p.close()
 	})
@@ -198,6 +204,9 @@ func TestAllow(t *testing.T) {
 		}
 		if n := seen.said("its address is not in allow"); (n == 0) != row.want || n > 1 {
 			t.Errorf("%s: said %d times", row.name, n)
+		}
+		if n := server.Stats.NotAllowed.Load(); n != map[bool]uint64{true: 0, false: 3}[row.want] {
+			t.Errorf("%s: %d were not allowed", row.name, n)
 		}
 	}
 }

@@ -81,6 +81,7 @@ func (s *session) rescue() {
 	if failure == nil {
 		return
 	}
+	s.server.Stats.Panics.Add(1)
 	s.server.Log.Error("a session failed; it is closed", "session", s.ev.Session, "panic", failure, "stack", string(debug.Stack()))
 	s.link.out = s.link.out[:min(s.mark, len(s.link.out))]
 	s.answerOnError()
@@ -89,8 +90,9 @@ func (s *session) rescue() {
 	s.end()
 }
 
-// part logs why the session ended, where that is worth a word.
+// part counts and logs why the session ended, where that is worth a word.
 func (s *session) part(err error) {
+	s.server.Stats.ended(err)
 	from := s.link.conn.RemoteAddr()
 	switch {
 	case errors.As(err, new(malformed)):

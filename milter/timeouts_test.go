@@ -87,5 +87,8 @@ func TestAnswersThatNobodyReadsHoldNobodyUp(t *testing.T) {
 		if p.seen.said("the answers are not read") != 1 {
 			t.Errorf("logged %v", *p.seen.messages)
 		}
+		if n := p.server.Stats.TimedOut.Write.Load(); n != 1 {
+			t.Errorf("counted %d times", n)
+		}
 	})
 }
