@@ -1,0 +1,117 @@
+package metrics
+
+import (
+	"cmp"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+type collector struct{ Source }
+
+// Describe tells all metrics, also those that have no value yet.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range described {
+		to <- m.Desc
+	}
+}
+
+// scrape is where one scrape's metrics go.
+type scrape chan<- prometheus.Metric
+
+// Collect reads the numbers, each by itself: sums over several need not agree.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	engine := c.Engine()
+	s := scrape(to)
+	s.policy(engine.Stats())
+	for _, counter := range engine.Counters() {
+		s.series(counter)
+	}
+	s.connections(&c.Server.Stats)
+	s.latencies(&c.Server.Stats)
+	open, max := c.Server.Sessions()
+	send(s, openSessions, open)
+	send(s, maxSessions, max)
+	lines, bytes := c.Log.Lost()
+	send(s, lostLines, lines)
+	send(s, lostBytes, bytes)
+	send(s, build, 1, buildLabels()...)
+}
+
+// number is what the rooms count in.
+type number interface{ int | int64 | uint64 }
+
+func send[N number](to scrape, m metric, n N, labels ...string) {
+	to <- prometheus.MustNewConstMetric(m.Desc, m.kind, float64(n), labels...)
+}
+
+func (s scrape) policy(stats *policy.Stats) {
+	for of, n := range stats.Decisions() {
+		send(s, decisions, n, of.Rule, of.Verdict.String(), strconv.FormatBool(of.Shadow))
+	}
+	for i, name := range policy.StageNames() {
+		send(s, events, stats.Events(policy.Stage(i)), name)
+		send(s, failures, stats.Failures(policy.Stage(i)), name)
+	}
+	send(s, repeats, stats.Repeats())
+}
+
+func (s scrape) series(counter policy.Counter) {
+	def, stats := counter.Definition(), counter.Stats()
+	send(s, adds, stats.Adds, def.Name)
+	send(s, keys, counter.Len(), def.Name)
+	send(s, maxKeys, def.MaxKeys, def.Name)
+	send(s, evicted, stats.Evicted, def.Name)
+	send(s, saturated, stats.Saturated, def.Name)
+}
+
+func (s scrape) connections(stats *milter.Stats) {
+	send(s, sessions, stats.Sessions.Load())
+	send(s, turnedAway, stats.TurnedAway.Load(), "on_error")
+	send(s, turnedAway, stats.Overflow.Load(), "closed")
+	send(s, notAllowed, stats.NotAllowed.Load())
+	send(s, acceptFailures, stats.AcceptFailures.Load())
+	send(s, malformed, stats.Malformed.Load())
+	send(s, timeouts, stats.TimedOut.Negotiate.Load(), "negotiate")
+	send(s, timeouts, stats.TimedOut.Frame.Load(), "frame")
+	send(s, timeouts, stats.TimedOut.Write.Load(), "write")
+	send(s, timeouts, stats.TimedOut.Idle.Load(), "idle")
+	send(s, panics, stats.Panics.Load())
+	send(s, delayedAnswers, stats.Delayed.Load())
+	send(s, delays, stats.Delays.Load())
+	send(s, undelayed, stats.Undelayed.Load())
+}
+
+// latencies are cumulative: a bucket has what is in those before it, too.
+func (s scrape) latencies(stats *milter.Stats) {
+	for stage := range stats.Latency {
+		buckets, sum := stats.Latency[stage].Read()
+		var n uint64
+		upTo := make(map[float64]uint64, len(milter.Bounds))
+		for i, bound := range milter.Bounds {
+			n += buckets[i]
+			upTo[bound.Seconds()] = n
+		}
+		n += buckets[len(milter.Bounds)]
+		s <- prometheus.MustNewConstHistogram(latency.Desc, n, sum.Seconds(), upTo, policy.Stage(stage).String())
+	}
+}
+
+// buildLabels are what the Go tool noted when it built the program.
+func buildLabels() []string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return []string{"unknown", "unknown", "unknown"}
+	}
+	revision := ""
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = s.Value
+		}
+	}
+	return []string{cmp.Or(info.Main.Version, "unknown"), cmp.Or(revision, "unknown"), info.GoVersion}
+}

@@ -1,0 +1,74 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+const prefix = "audit_milter_"
+
+// metric is one that the collector sends.
+type metric struct {
+	*prometheus.Desc
+	kind prometheus.ValueType
+}
+
+// described are all metrics.
+var described []metric
+
+func define(kind prometheus.ValueType, name, help string, labels ...string) metric {
+	m := metric{prometheus.NewDesc(prefix+name, help, labels, nil), kind}
+	described = append(described, m)
+	return m
+}
+
+func counter(name, help string, labels ...string) metric {
+	return define(prometheus.CounterValue, name+"_total", help, labels...)
+}
+
+func gauge(name, help string, labels ...string) metric {
+	return define(prometheus.GaugeValue, name, help, labels...)
+}
+
+// histogram has no one value, and so no kind of it.
+func histogram(name, help string, labels ...string) metric { return define(0, name, help, labels...) }
+
+// Of policy.
+var (
+	decisions = counter("decisions", "Verdicts that rules gave; continue where a rule only marks.", "rule", "verdict", "shadow")
+	events    = counter("events", "Events that came to a stage or an outcome.", "stage")
+	failures  = counter("failures", "Events at which the daemon itself failed; at a stage answered on_error.", "stage")
+	repeats   = counter("log_repeats", "Refusals that the log left out as repeated ones.")
+)
+
+// Of series.
+var (
+	adds      = counter("series_adds", "Adds to a series, those that take an amount back among them.", "series")
+	keys      = gauge("series_keys", "Keys that a series holds.", "series")
+	maxKeys   = gauge("series_max_keys", "Keys that a series may hold.", "series")
+	evicted   = counter("series_evicted_keys", "Keys that had to leave a full series.", "series")
+	saturated = counter("series_saturated_adds", "Adds that were cut at the limit of 64 bits.", "series")
+)
+
+// Of milter.
+var (
+	latency = histogram("latency_seconds", "Time from the reading of a frame until its verdict, without delays.", "stage")
+
+	sessions       = counter("sessions", "Sessions that began.")
+	openSessions   = gauge("open_sessions", "Sessions that are open.")
+	maxSessions    = gauge("max_sessions", "Sessions that may be open.")
+	turnedAway     = counter("turned_away_connections", "Connections above max_sessions, told on_error or closed.", "how")
+	notAllowed     = counter("not_allowed_connections", "Connections closed since they did not come from allow.")
+	acceptFailures = counter("accept_failures", "Connections that could not be taken.")
+	malformed      = counter("malformed_connections", "Connections closed for malformed input.")
+	timeouts       = counter("timeouts", "Connections closed since the mail server was waited for too long.", "timeout")
+	panics         = counter("panics", "Sessions closed since the program failed.")
+
+	delayedAnswers = gauge("delayed_answers", "Answers that wait for the delay of a rule.")
+	delays         = counter("delays", "Answers that waited for the delay of a rule.")
+	undelayed      = counter("undelayed_answers", "Answers that went out without their delay, above max_delayed.")
+)
+
+// Of the log, and of the program.
+var (
+	lostLines = counter("log_lost_lines", "Lines of the log that were lost.")
+	lostBytes = counter("log_lost_bytes", "Bytes of the log that were lost.")
+	build     = gauge("build_info", "What is running; always 1.", "version", "revision", "goversion")
+)
