@@ -83,6 +83,7 @@ func (v *Verdict) sentence() string {
 		return "refused by rule " + v.Rule
 	}
 	var b strings.Builder
+	b.Grow(192) // most fit
 	if v.Penalty > 0 {
 		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.subject(), v.Series, v.Op.words(), v.Threshold)
 	} else {
@@ -201,7 +202,7 @@ func DurationText(d time.Duration) string {
 		if n == 1 {
 			return "1 " + u.name
 		}
-		return fmt.Sprintf("%d %ss", n, u.name)
+		return strconv.FormatInt(n, 10) + " " + u.name + "s"
 	}
 	panic("unreachable: the last unit takes every duration")
 }
