@@ -17,15 +17,17 @@ import (
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/metrics"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
-// shown are the metrics of a daemon with a rule and a series, each as a row of
+// shown are the metrics of a daemon that has one of everything, each as a row of
 // the page has it.
 func shown(t *testing.T) (rows []string) {
 	t.Helper()
 	conf, err := config.Parse("policy.yaml", []byte(`
+notify: {chat: {webhook: "https://chat.example.com/hook"}}
 series: {clients: {type: ip, interval: 5m, windows: 1, add: {at: connect}}}
 rules: [{name: all, at: connect, then: accept}]
 `))
@@ -38,11 +40,14 @@ rules: [{name: all, at: connect, then: accept}]
 	}
 	log := logging.Open(io.Discard, logging.Options{})
 	defer log.Close(time.Second)
+	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
+	defer notifier.Close(0)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics.NewCollector(metrics.Source{
-		Engine: func() *policy.Engine { return engine },
-		Server: &milter.Server{Engine: engine},
-		Log:    log,
+		Engine:   func() *policy.Engine { return engine },
+		Server:   &milter.Server{Engine: engine},
+		Notifier: notifier,
+		Log:      log,
 	}))
 	families, err := registry.Gather()
 	if err != nil {

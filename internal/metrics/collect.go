@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -36,6 +37,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	open, max := c.Server.Sessions()
 	send(s, openSessions, open)
 	send(s, maxSessions, max)
+	for _, target := range c.Notifier.Stats() {
+		s.notifications(target)
+	}
 	lines, bytes := c.Log.Lost()
 	send(s, lostLines, lines)
 	send(s, lostBytes, bytes)
@@ -99,6 +103,14 @@ func (s scrape) latencies(stats *milter.Stats) {
 		n += buckets[len(milter.Bounds)]
 		s <- prometheus.MustNewConstHistogram(latency.Desc, n, sum.Seconds(), upTo, policy.Stage(stage).String())
 	}
+}
+
+func (s scrape) notifications(stats notify.Stats) {
+	send(s, notifications, stats.Sent, stats.Target, "sent")
+	send(s, notifications, stats.Failed, stats.Target, "failed")
+	send(s, untold, stats.Suppressed, stats.Target, "suppressed")
+	send(s, untold, stats.Dropped, stats.Target, "dropped")
+	send(s, queued, stats.Queued, stats.Target)
 }
 
 // buildLabels are what the Go tool noted when it built the program.

@@ -16,15 +16,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
 // Source is what is shown.
 type Source struct {
-	Engine func() *policy.Engine // the one that decides now
-	Server *milter.Server
-	Log    *logging.Log
+	Engine   func() *policy.Engine // the one that decides now
+	Server   *milter.Server
+	Notifier *notify.Notifier
+	Log      *logging.Log
 }
 
 // maxScrapes bounds how many are answered at one time; further ones get 503.

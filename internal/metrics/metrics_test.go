@@ -23,6 +23,7 @@ import (
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/metrics"
+	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -40,8 +41,10 @@ func newDaemon(t testing.TB, yaml string) *daemon {
 	t.Helper()
 	log := logging.Open(io.Discard, logging.Options{Buffer: 64 << 10})
 	t.Cleanup(func() { log.Close(time.Second) })
+	notifier := notify.Start(nil, notify.Options{Log: log.Logger})
+	t.Cleanup(func() { notifier.Close(0) })
 	d := &daemon{t: t}
-	d.source = metrics.Source{Engine: d.engine.Load, Server: &milter.Server{}, Log: log}
+	d.source = metrics.Source{Engine: d.engine.Load, Server: &milter.Server{}, Notifier: notifier, Log: log}
 	d.load(yaml)
 	d.source.Server.Engine = d.engine.Load()
 	return d
@@ -54,7 +57,8 @@ func (d *daemon) load(yaml string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	options := policy.Options{Log: d.source.Log.Logger}
+	d.source.Notifier.Replace(conf.Notify)
+	options := policy.Options{Log: d.source.Log.Logger, Notify: d.source.Notifier.Fired}
 	if before := d.engine.Load(); before != nil {
 		options.Stats = before.Stats()
 	}
@@ -121,12 +125,13 @@ func (d *daemon) expect(when string, want map[string]float64) {
 }
 
 const mails = `
+notify: {chat: {webhook: "http://127.0.0.1:9/nobody-listens"}}
 series:
   clients: {type: ip, interval: 5m, windows: 1, max_keys: 10, add: {at: mail}}
   senders: {type: string, interval: 5m, windows: 1, add: {at: mail, key: sender, count: 9223372036854775807}}
 rules:
   - {name: tried, at: mail, then: reject, mode: shadow}
-  - {name: many, at: mail, if: {series: clients, above: 1}, then: tempfail}
+  - {name: many, at: mail, if: {series: clients, above: 1}, then: tempfail, notify: chat}
 `
 
 func TestWhatIsCountedIsShown(t *testing.T) {
@@ -136,6 +141,7 @@ func TestWhatIsCountedIsShown(t *testing.T) {
 		"events_total mail": 0, "failures_total end": 0, "latency_seconds rcpt_refused": 0,
 		"series_adds_total clients": 0, "series_keys clients": 0, "series_max_keys clients": 10, "series_max_keys senders": 1_000_000,
 		"turned_away_connections_total closed": 0, "timeouts_total idle": 0,
+		"notifications_total sent chat": 0, "notifications_total failed chat": 0, "queued_notifications chat": 0,
 		"open_sessions": 0, "max_sessions": milter.DefaultMaxSessions, "log_lost_lines_total": 0,
 	})
 	for i := range 15 {
@@ -152,6 +158,7 @@ func TestWhatIsCountedIsShown(t *testing.T) {
 		"decisions_total tried true reject": 29, "decisions_total many false tempfail": 13,
 		"events_total mail": 29, "log_repeats_total": 13 - 10 + 4, "series_adds_total clients": 29, "series_saturated_adds_total senders": 28,
 		"turned_away_connections_total on_error": 3, "timeouts_total idle": 4, "delayed_answers": 5,
+		"untold_firings_total chat suppressed": 13 - 1, "untold_firings_total chat dropped": 0,
 	})
 	got := d.samples()
 	if gone := got["series_evicted_keys_total clients"]; gone < 6 || gone+got["series_keys clients"] != 16 {
@@ -167,6 +174,7 @@ func TestNoCounterGoesBackwards(t *testing.T) {
 	}
 	before := d.samples()
 	d.load(`
+notify: {chat: {webhook: "http://127.0.0.1:9/nobody-listens"}}
 rules:
   - {name: many, at: mail, then: tempfail}
   - {name: new, at: mail, then: accept}

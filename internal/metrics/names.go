@@ -66,6 +66,13 @@ var (
 	undelayed      = counter("undelayed_answers", "Answers that went out without their delay, above max_delayed.")
 )
 
+// Of notify.
+var (
+	notifications = counter("notifications", "Notifications that were delivered or given up.", "target", "result")
+	untold        = counter("untold_firings", "Firings of which a target heard only the number.", "target", "why")
+	queued        = gauge("queued_notifications", "Notifications that wait for delivery.", "target")
+)
+
 // Of the log, and of the program.
 var (
 	lostLines = counter("log_lost_lines", "Lines of the log that were lost.")
