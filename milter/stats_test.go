@@ -116,3 +116,25 @@ func TestARefusedRecipientHasALatency(t *testing.T) {
 		}
 	})
 }
+
+// Postfix has no queue id at MAIL. What was decided there is found by it all the
+// same, also where only the end of the message is shown after MAIL.
+func TestADecisionIsFoundByAQueueIDThatCameLater(t *testing.T) {
+	for _, row := range []struct{ name, rule string }{
+		{"RCPT is shown", "{name: seen, at: [mail, rcpt], header: 'X-A: b'}"},
+		{"RCPT is not shown", "{name: seen, at: mail, header: 'X-A: b'}"},
+	} {
+		inPlace(t, "rules: ["+row.rule+"]", func(p *place) {
+			m := p.mta()
+			m.write(strings.Split(postfixClient+` | M "<a@b>·" | D "Ri·Q1·" | R "<u@c>·" | D "Ti·Q1·" | T | `+postfixBody+` | A`, " | ")...)
+			m.write(`M "<other@b>·"`)
+			found := p.server.Engine.Stats().Recent.Find(policy.Query{QueueID: "Q1"})
+			if len(found) == 0 {
+				t.Fatalf("%s: nothing is found", row.name)
+			}
+			if d := found[len(found)-1]; d.Stage != policy.Mail || d.Sender != "a@b" || d.QueueID != "Q1" {
+				t.Errorf("%s: found %+v", row.name, d)
+			}
+		})
+	}
+}
