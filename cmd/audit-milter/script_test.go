@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"daemon":   startDaemon,
+			"get":      get,
 			"received": received,
 			"receiver": startReceiver,
 			"signal":   signalDaemon,
@@ -155,4 +157,19 @@ func exitStatus(ts *testscript.TestScript, _ bool, args []string) {
 	if strconv.Itoa(got) != args[last] {
 		ts.Fatalf("exit status %d, want %s", got, args[last])
 	}
+}
+
+// get is `get URL`: it prints what is answered, which must be a success.
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: get URL")
+	}
+	answer, err := http.Get(args[0])
+	ts.Check(err)
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s", args[0], answer.Status)
+	}
+	_, err = io.Copy(ts.Stdout(), answer.Body)
+	ts.Check(err)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/audit-milter/audit-milter/internal/admin"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/metrics"
 	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
@@ -90,11 +91,13 @@ func serve(path string, out io.Writer) error {
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	inForce := func() *policy.Engine { return engine }
 	endConsole := doors.serve(&admin.Server{
-		Engine: func() *policy.Engine { return engine },
-		Token:  func() string { return conf.Admin.Token },
-		Now:    now,
-		Log:    log.Logger,
+		Engine:  inForce,
+		Token:   func() string { return conf.Admin.Token },
+		Now:     now,
+		Metrics: metrics.Handler(metrics.Source{Engine: inForce, Server: server, Notifier: notifier, Log: log}),
+		Log:     log.Logger,
 	}, log.Logger)
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
