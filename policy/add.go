@@ -9,18 +9,7 @@ import (
 // add is an Add ready to count.
 type add struct {
 	Add
-	series   *series.Series   // nil in a distinct one
-	distinct *series.Distinct // nil in any other
-	of       *Distinct        // what the distinct one counts
-	def      series.Definition
-}
-
-// counter is the series that the add counts in.
-func (a *add) counter() Counter {
-	if a.distinct != nil {
-		return a.distinct
-	}
-	return a.series
+	*running
 }
 
 // counted is an amount that an event has added.
@@ -48,7 +37,7 @@ func (e *Engine) add(ev *Event, s Stage, now time.Time) (err error) {
 
 func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
 	key := a.Key.of(ev, a.def.Type)
-	if !a.counter().Takes(key) {
+	if !a.counter().Takes(key) || a.over.Load() {
 		return
 	}
 	if a.distinct != nil {
@@ -73,7 +62,7 @@ func (a Amount) of(ev *Event) int64 {
 // it was added to.
 func (e *Engine) takeBack(ev *Event, s Stage) {
 	for _, c := range ev.state.counted {
-		if c.add.Leaky {
+		if c.add.Leaky && !c.add.over.Load() {
 			c.add.series.AddTo(c.key, -c.amount, c.window)
 			e.log.add(ev, s, c.add.def.Name, c.key, -c.amount)
 		}

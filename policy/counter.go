@@ -2,6 +2,7 @@ package policy
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -40,14 +41,27 @@ var (
 )
 
 // Counters are the engine's series, in the order of the configuration.
-func (e *Engine) Counters() []Counter { return e.counters }
+func (e *Engine) Counters() []Counter {
+	counters := make([]Counter, len(e.series))
+	for i, r := range e.series {
+		counters[i] = r.counter()
+	}
+	return counters
+}
 
 // Counter is the series of that name; nil when there is none.
 func (e *Engine) Counter(name string) Counter {
-	for _, c := range e.counters {
-		if c.Definition().Name == name {
-			return c
-		}
+	if r := e.find(name); r != nil {
+		return r.counter()
 	}
 	return nil
+}
+
+// find is the series of that name; nil when there is none.
+func (e *Engine) find(name string) *running {
+	i := slices.IndexFunc(e.series, func(r *running) bool { return r.def.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return e.series[i]
 }

@@ -1,41 +1,28 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/expr-lang/expr/vm"
-
-	"github.com/audit-milter/audit-milter/series"
 )
 
 // Engine counts and judges. It is safe for use by all sessions at one time;
 // an [Event] belongs to one of them.
 type Engine struct {
-	policy   *Policy
-	uses     Uses
-	stages   [numStages]plan
-	counters []Counter
-	limits   []*limit
-	own      map[netip.Addr]bool
-	clock    clockWatch
-	log      decisionLog
-	stats    *Stats
-	notify   func(Firing)
+	policy *Policy
+	uses   Uses
+	stages [numStages]plan
+	series []*running
+	own    map[netip.Addr]bool
+	clock  clockWatch
+	log    decisionLog
+	stats  *Stats
+	notify func(Firing)
 
 	penalizing []*rule // those that give penalties
-}
-
-// limit watches one series for counts that stopped at the limit of 64 bits and
-// for keys that had to leave.
-type limit struct {
-	counter Counter
-	evicted func() []series.Evicted
-	told    atomic.Uint64 // how many adds were cut, as far as the log says
 }
 
 // plan is what happens at one stage, in the order of the configuration.
@@ -48,7 +35,8 @@ type plan struct {
 type Options struct {
 	Log *slog.Logger
 
-	// Stats to go on with: those of the engine before. Nil begins anew.
+	// Stats to go on with. Nil stands for those of the engine before, and of none
+	// for new ones.
 	Stats *Stats
 
 	// OwnAddresses are this host's: keys that no rule may hold against a
@@ -66,58 +54,14 @@ type Options struct {
 
 // NewEngine prepares a policy that passed [Policy.Check].
 func NewEngine(p *Policy, o Options) (*Engine, error) {
-	stats := cmp.Or(o.Stats, new(Stats))
-	e := &Engine{
-		policy: p,
-		uses:   p.uses(),
-		own:    make(map[netip.Addr]bool),
-		clock:  newClockWatch(o.Monotonic),
-		log:    newDecisionLog(o.Log, p.LogRepeats, &stats.repeats),
-		stats:  stats,
-		notify: o.Notify,
-	}
-	for _, addr := range o.OwnAddresses {
-		e.own[addr.Unmap()] = true
-	}
-	for _, s := range p.Series {
-		if err := e.planSeries(s); err != nil {
-			return nil, fmt.Errorf("series %q: %w", s.Name, err)
-		}
-	}
-	for _, r := range p.Rules {
-		if err := e.planRule(r); err != nil {
-			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
-		}
-	}
-	return e, nil
+	none := &Engine{clock: newClockWatch(o.Monotonic), log: decisionLog{held: newHeld()}, stats: new(Stats)}
+	e, _, err := none.Successor(p, o, time.Time{})
+	return e, err
 }
 
-// planSeries makes an empty series and plans its adds.
-func (e *Engine) planSeries(s *Series) (err error) {
-	to := add{def: s.Definition, of: s.Distinct}
-	l := new(limit)
-	if s.Distinct != nil {
-		to.distinct, err = series.DefineDistinct(s.Definition, e.policy.masks(s))
-		l.evicted = to.distinct.Evictions
-	} else {
-		to.series, err = series.Define(s.Definition)
-		l.evicted = to.series.Evictions
-	}
-	if err != nil {
-		return err
-	}
-	l.counter = to.counter()
-	e.counters = append(e.counters, l.counter)
-	e.limits = append(e.limits, l)
-	e.planAdds(s, to)
-	return nil
-}
-
-func (e *Engine) planAdds(s *Series, to add) {
-	for i := range s.Adds {
-		a := &add{}
-		*a = to
-		a.Add = s.Adds[i]
+func (e *Engine) planAdds(s *Series, to *running) {
+	for _, each := range s.Adds {
+		a := &add{Add: each, running: to}
 		a.Key = a.Key.orClient(s.Type)
 		for at := range a.At.All {
 			e.stages[at].adds = append(e.stages[at].adds, a)
@@ -151,17 +95,10 @@ func (e *Engine) Close() {
 	e.tellLimits()
 }
 
-// tellLimits logs the series whose counts stopped at the limit of 64 bits
-// since the last time, and those whose keys did not all fit.
+// tellLimits logs what there is to say of each series since the last time.
 func (e *Engine) tellLimits() {
-	for _, l := range e.limits {
-		d, cut := l.counter.Definition(), l.counter.Stats().Saturated
-		if told := l.told.Swap(cut); cut > told {
-			e.log.limit(d.Name, cut-told)
-		}
-		if evicted := l.evicted(); evicted != nil {
-			e.log.evicted(d, evicted)
-		}
+	for _, r := range e.series {
+		r.tell(&e.log)
 	}
 }
 
@@ -233,13 +170,18 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 		v.Stage = s
 	}
 	e.remember(ev, &v, s)
-	if takeBack || v.RefusesAt(s) && (e.policy.Shadow || e.uses.Answered.Has(s)) {
+	if takeBack || v.RefusesAt(s) && (e.policy.Shadow || e.heard(ev, s)) {
 		e.takeBack(ev, s) // an answer that nobody waits for refuses nothing
 	}
 	if e.policy.Shadow {
 		return Verdict{Stage: s, Shadow: true}, err
 	}
 	return v, err
+}
+
+// heard reports whether the MTA waits for the answer at the stage.
+func (e *Engine) heard(ev *Event, s Stage) bool {
+	return e.uses.Answered.Has(s) && !ev.Unheard.Has(s)
 }
 
 // Failure is the verdict of a daemon that cannot judge: what on_error says; in
@@ -267,10 +209,11 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 		if fired == nil {
 			continue
 		}
-		fired.Shadow = r.Shadow || e.policy.Shadow
+		unheard := fired.RefusesAt(s) && ev.Unheard.Has(s)
+		fired.Shadow = r.Shadow || e.policy.Shadow || unheard
 		e.record(ev, r, fired, now)
-		if r.Shadow {
-			shadowRefusal = shadowRefusal || fired.RefusesAt(s)
+		if r.Shadow || unheard {
+			shadowRefusal = shadowRefusal || r.Shadow && fired.RefusesAt(s)
 			continue
 		}
 		v.Delay = max(v.Delay, fired.Delay)

@@ -35,6 +35,10 @@ type Connection struct {
 	ServerAddress     string     `expr:"server_address"`
 	ServerPort        int        `expr:"server_port"`
 	DaemonName        string     `expr:"daemon_name"`
+
+	// Unheard are the stages at which rules answer and the MTA does not wait:
+	// the session has negotiated for an earlier policy.
+	Unheard StageSet `expr:"-"`
 }
 
 // Greeting is known from helo on; a repeated EHLO replaces it.

@@ -48,7 +48,7 @@ const (
 	failedEvery = time.Minute // one line about failures at a stage
 )
 
-func newDecisionLog(log *slog.Logger, all bool, repeats *atomic.Uint64) decisionLog {
+func newDecisionLog(log *slog.Logger, all bool, held *held, repeats *atomic.Uint64) decisionLog {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -56,10 +56,14 @@ func newDecisionLog(log *slog.Logger, all bool, repeats *atomic.Uint64) decision
 		log:  log,
 		adds: log.Enabled(context.Background(), slog.LevelDebug),
 		all:  all,
-		held: &held{seen: make(map[ruleKey]int), said: make(map[topic]time.Time)},
+		held: held,
 
 		repeats: repeats,
 	}
+}
+
+func newHeld() *held {
+	return &held{seen: make(map[ruleKey]int), said: make(map[topic]time.Time)}
 }
 
 // verdict writes the one line of a verdict; accept at debug level.

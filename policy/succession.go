@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Changes say what became of the series when one policy followed another: by
+// name, each in one of the lists, in the order of the configuration.
+type Changes struct {
+	Kept     []string   // not changed: the very same, with their counts
+	Reshaped []Reshaped // changed: made anew, with what could be carried over
+	Begun    []string   // new, and empty
+	Dropped  []string   // gone, with their counts
+}
+
+// Reshaped is a series that a reload has changed.
+type Reshaped struct {
+	Name string
+	Lost string // what of its counts could not be carried over, in words; "" for nothing
+}
+
+// Successor prepares an engine for the policy that follows this engine's.
+// Series that did not change are the same in both, and so are the penalties of
+// rules of the same name, the watch over the clock and what the log holds back; a
+// series that changed takes over what it
+// can of the counts as they are now. Options.Monotonic is not looked at.
+//
+// This engine goes on until [Engine.Retire].
+func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Changes, error) {
+	stats := cmp.Or(o.Stats, e.stats)
+	next := &Engine{
+		policy: p,
+		uses:   p.uses(),
+		own:    make(map[netip.Addr]bool),
+		notify: o.Notify,
+		clock:  e.clock,
+		log:    newDecisionLog(o.Log, p.LogRepeats, e.log.held, &stats.repeats),
+		stats:  stats,
+	}
+	for _, addr := range o.OwnAddresses {
+		next.own[addr.Unmap()] = true
+	}
+	var changes Changes
+	for _, s := range p.Series {
+		r, err := p.run(s)
+		if err != nil {
+			return nil, changes, err
+		}
+		r = changes.follow(e.find(s.Name), r, now)
+		next.series = append(next.series, r)
+		next.planAdds(s, r)
+	}
+	for _, r := range e.series {
+		if next.find(r.def.Name) == nil {
+			changes.Dropped = append(changes.Dropped, r.def.Name)
+		}
+	}
+	for _, r := range p.Rules {
+		if err := next.planRule(r); err != nil {
+			return nil, changes, fmt.Errorf("rule %q: %w", r.Name, err)
+		}
+	}
+	next.CarryPenalties(e)
+	return next, changes, nil
+}
+
+// follow is the series from before if it serves as the new one, else the new one.
+func (c *Changes) follow(before, r *running, now time.Time) *running {
+	name := r.def.Name
+	switch {
+	case before == nil:
+		c.Begun = append(c.Begun, name)
+	case before.serves(r):
+		c.Kept = append(c.Kept, name)
+		return before
+	default:
+		c.Reshaped = append(c.Reshaped, Reshaped{name, "all counts"})
+	}
+	return r
+}
+
+// Retire ends the adds to the series that the successor has not got, once it is
+// in use, and logs what there is to say of them. Sessions in the middle of a
+// message go on to be judged by this engine, and to count in the series that
+// both have. Nothing is left to be closed when the last of them has gone.
+func (e *Engine) Retire(successor *Engine) {
+	for _, r := range e.series {
+		if !slices.Contains(successor.series, r) {
+			r.over.Store(true)
+			r.tell(&e.log)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package policy_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// follow puts another policy in the place of the engine's.
+func (w *world) follow(yaml string) policy.Changes {
+	w.t.Helper()
+	conf, err := config.Parse("policy.yaml", []byte(yaml))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	level := &slog.HandlerOptions{Level: conf.Log.Level}
+	next, changes, err := w.engine.Successor(conf.Policy, policy.Options{Log: slog.New(slog.NewJSONHandler(&w.log, level))}, w.now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.engine.Retire(next)
+	w.engine = next
+	return changes
+}
+
+// countOf is what a series has counted of an address in its windows.
+func (w *world) countOf(name, addr string) int64 {
+	s := w.engine.Counter(name)
+	return s.Count(addrKey(addr), series.Host, 0, s.Definition().Windows-1, w.now)
+}
+
+func TestWhatBecomesOfTheSeries(t *testing.T) {
+	const before = `
+series:
+  a: {type: ip, interval: 5m, windows: 6, add: {at: connect}}
+  b: {type: ip, interval: 5m, windows: 6, add: {at: connect}}
+`
+	for _, row := range []struct {
+		name, after string
+		want        string
+		a           int64 // how often the client counts in a
+	}{
+		{"nothing has changed", before, "kept a b", 3},
+		{
+			"another order, and something else is added",
+			`series: {b: {type: ip, interval: 5m, windows: 6, add: {at: helo}}, a: {type: ip, interval: 5m, windows: 6, add: {at: connect, count: 2}}}`,
+			"kept b a", 4,
+		},
+		{
+			"one is gone and another is there",
+			`series: {a: {type: ip, interval: 5m, windows: 6, add: {at: connect}}, c: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
+			"kept a, begun c, dropped b", 3,
+		},
+	} {
+		w := newWorld(t, before)
+		ev := w.client("198.51.100.7")
+		w.decide(ev, policy.Connect)
+		w.decide(ev, policy.Connect)
+		changes := w.follow(row.after)
+		w.decide(ev, policy.Connect)
+		if got := toldChanges(changes); got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+		if got := w.countOf("a", "198.51.100.7"); got != row.a {
+			t.Errorf("%s: a counts %d, want %d", row.name, got, row.a)
+		}
+	}
+}
+
+func addrKey(addr string) series.Key { return series.AddrKey(netip.MustParseAddr(addr)) }
+
+// toldChanges are the changes in words.
+func toldChanges(c policy.Changes) (told string) {
+	for _, list := range []struct {
+		what  string
+		names []string
+	}{{"kept", c.Kept}, {"begun", c.Begun}, {"dropped", c.Dropped}} {
+		for i, name := range list.names {
+			switch {
+			case i == 0 && told != "":
+				told += ", " + list.what
+			case i == 0:
+				told += list.what
+			}
+			told += " " + name
+		}
+	}
+	for _, r := range c.Reshaped {
+		told += fmt.Sprintf("; %s lost %q", r.Name, r.Lost)
+	}
+	return told
+}
+
+// What an engine leaves behind takes no adds any more, also of sessions that go
+// on under it, nor are they taken back; what it shares with its successor does.
+func TestARetiredEngineCountsWhereItsSuccessorDoes(t *testing.T) {
+	w := newWorld(t, `
+series:
+  kept:    {type: ip, interval: 5m, windows: 6, add: {at: mail}}
+  dropped: {type: ip, interval: 5m, windows: 6, add: {at: mail}}
+`)
+	ev, old := w.client("198.51.100.7"), w.engine
+	w.decide(ev, policy.Mail)
+	w.follow(`series: {kept: {type: ip, interval: 5m, windows: 6, add: {at: mail}}}`)
+	if _, err := old.Decide(ev, policy.Mail, w.now); err != nil {
+		t.Fatal(err)
+	}
+	gone := old.Counter("dropped").Count(addrKey("198.51.100.7"), series.Host, 0, 5, w.now)
+	if kept := w.countOf("kept", "198.51.100.7"); kept != 2 || gone != 1 {
+		t.Errorf("kept counts %d, dropped %d; want 2 and 1", kept, gone)
+	}
+}
+
+func TestWhatTheLogHoldsBackGoesOver(t *testing.T) {
+	const yaml = `rules: [{name: r, at: mail, then: reject}]`
+	w := newWorld(t, yaml)
+	ev := w.client("198.51.100.7")
+	for range 8 {
+		w.decide(ev, policy.Mail)
+	}
+	w.follow(yaml)
+	for range 8 {
+		w.decide(ev, policy.Mail)
+	}
+	if n := len(w.lines("verdict")); n != 10 {
+		t.Errorf("%d verdicts are logged each, want 10", n)
+	}
+	w.engine.Close()
+	if lines := w.lines("verdict repeated"); len(lines) != 1 || lines[0]["times"] != 6.0 {
+		t.Errorf("held back: %v, want 6 times", lines)
+	}
+}
+
+func TestAPenaltyGoesOverWithItsRule(t *testing.T) {
+	const yaml = `
+series: {s: {type: ip, interval: 5m, windows: 1, add: {at: mail}}}
+rules: [{name: %s, at: mail, if: {series: s, above: %d}, then: reject, penalty: 1h}]
+`
+	w := newWorld(t, fmt.Sprintf(yaml, "r", 0))
+	ev := w.client("198.51.100.7")
+	w.decide(ev, policy.Mail)
+	for _, row := range []struct {
+		what, rule string
+		want       int
+	}{{"the same", "r", 1}, {"renamed", "other", 0}, {"named as before", "r", 0}} {
+		w.follow(fmt.Sprintf(yaml, row.rule, 100))
+		if n := len(w.engine.Penalties(w.now)); n != row.want {
+			t.Errorf("the rule is %s: %d penalties, want %d", row.what, n, row.want)
+		}
+	}
+}
+
+// The watch over the clock goes over: a step in the moment of the reload is
+// noticed as any other.
+func TestAStepOfTheClockDuringAReloadIsTold(t *testing.T) {
+	const yaml = `series: {s: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`
+	w := newWorld(t, yaml)
+	ev := w.client("198.51.100.7")
+	w.decide(ev, policy.Connect)
+	w.follow(yaml)
+	w.now = w.now.Add(time.Hour)
+	w.decide(ev, policy.Connect)
+	if lines := w.lines("the clock was set"); len(lines) != 1 {
+		t.Errorf("told %d times", len(lines))
+	}
+}
+
+// What keys a dropped series has lost is told with its end.
+func TestADroppedSeriesTellsItsEvictions(t *testing.T) {
+	w := newWorld(t, `series: {small: {type: ip, interval: 5m, windows: 6, max_keys: 1, add: {at: connect}}}`)
+	for i := range 100 {
+		w.decide(w.client(fmt.Sprintf("198.51.100.%d", i)), policy.Connect)
+	}
+	w.follow(`series: {}`)
+	if lines := w.lines("max_keys reached: keys were evicted"); len(lines) != 1 {
+		t.Errorf("told %d times", len(lines))
+	}
+}
