@@ -22,8 +22,8 @@ func BenchmarkVerdict(b *testing.B) {
 		b.Cleanup(func() { f.Close() })
 		return f
 	}
-	b.Run("thrown away", func(b *testing.B) { logVerdicts(b, slog.New(handler(io.Discard, Options{}))) })
-	b.Run("at once", func(b *testing.B) { logVerdicts(b, slog.New(handler(file(b), Options{}))) })
+	b.Run("thrown away", func(b *testing.B) { logVerdicts(b, slog.New(handler(io.Discard, slog.LevelInfo, false))) })
+	b.Run("at once", func(b *testing.B) { logVerdicts(b, slog.New(handler(file(b), slog.LevelInfo, false))) })
 	b.Run("buffered", func(b *testing.B) {
 		log := Open(file(b), Options{Buffer: 1 << 20})
 		defer log.Close(time.Hour)

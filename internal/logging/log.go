@@ -25,6 +25,7 @@ import (
 // Log is a logger whose lines wait for their writing in memory.
 type Log struct {
 	*slog.Logger
+	level  *slog.LevelVar
 	buffer *buffer
 }
 
@@ -37,11 +38,16 @@ type Options struct {
 
 // Open begins a log to out. Only the log writes to out, until Close.
 func Open(out io.Writer, o Options) *Log {
+	level := new(slog.LevelVar)
+	level.Set(o.Level)
 	b := newBuffer(out, o.Buffer)
-	b.own = handler(&b.note, o)
+	b.own = handler(&b.note, level, o.JSON)
 	go b.run()
-	return &Log{slog.New(handler(b, o)), b}
+	return &Log{slog.New(handler(b, level, o.JSON)), level, b}
 }
+
+// SetLevel changes the least that is logged.
+func (l *Log) SetLevel(level slog.Level) { l.level.Set(level) }
 
 // Flush returns when what was logged before it is out, or after the given time.
 func (l *Log) Flush(within time.Duration) { await(l.buffer.flush(false), within) }
@@ -73,9 +79,9 @@ func await(flushed <-chan struct{}, within time.Duration) {
 	}
 }
 
-func handler(out io.Writer, o Options) slog.Handler {
-	options := &slog.HandlerOptions{Level: o.Level}
-	if o.JSON {
+func handler(out io.Writer, level slog.Leveler, json bool) slog.Handler {
+	options := &slog.HandlerOptions{Level: level}
+	if json {
 		return slog.NewJSONHandler(out, options)
 	}
 	return slog.NewTextHandler(out, options)
