@@ -42,10 +42,12 @@ rules: [{name: all, at: connect, then: accept}]
 	defer log.Close(time.Second)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
 	defer notifier.Close(0)
+	server := new(milter.Server)
+	server.Adopt(milter.Terms{Engine: engine})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics.NewCollector(metrics.Source{
 		Engine:   func() *policy.Engine { return engine },
-		Server:   &milter.Server{Engine: engine},
+		Server:   server,
 		Notifier: notifier,
 		Log:      log,
 	}))

@@ -22,7 +22,7 @@ func (s *session) judgeMessage(stage policy.Stage) error {
 // judge asks the engine about the stage in hand, waits as the verdict says,
 // counts what really goes out, and answers.
 func (s *session) judge(stage policy.Stage) error {
-	v, err := s.engine.Decide(&s.ev, stage, s.now)
+	v, err := s.by.Engine.Decide(&s.ev, stage, s.now)
 	s.observe(stage)
 	if err != nil {
 		s.server.warn("deciding failed; answering on_error", err, "session", s.ev.Session, "stage", stage)
@@ -32,7 +32,7 @@ func (s *session) judge(stage policy.Stage) error {
 	}
 	refused := s.due && v.RefusesAt(stage)
 	if refused {
-		s.engine.Refuse(&s.ev, v, s.now)
+		s.by.Engine.Refuse(&s.ev, v, s.now)
 	}
 	s.conclude(stage, refused)
 	return s.answer(stage, &v)
@@ -61,7 +61,7 @@ func (s *session) conclude(stage policy.Stage, refused bool) {
 	case policy.EOM:
 		s.msg.owed = false
 		if !refused {
-			s.engine.Count(&s.ev, policy.Accepted, s.now)
+			s.by.Engine.Count(&s.ev, policy.Accepted, s.now)
 		}
 	}
 }
@@ -72,11 +72,11 @@ func (s *session) delay(d time.Duration) error {
 	if d <= 0 || !s.due {
 		return nil
 	}
-	stats := &s.server.Stats
-	if stats.Delayed.Add(1) > int64(s.server.MaxDelayed) {
+	stats, most := &s.server.Stats, s.server.inForce.Load().MaxDelayed
+	if stats.Delayed.Add(1) > int64(most) {
 		stats.Delayed.Add(-1)
 		stats.Undelayed.Add(1)
-		s.server.warn("max_delayed answers are waiting; answering without delay", nil, "max_delayed", s.server.MaxDelayed)
+		s.server.warn("max_delayed answers are waiting; answering without delay", nil, "max_delayed", most)
 		return nil
 	}
 	defer stats.Delayed.Add(-1)
@@ -88,7 +88,7 @@ func (s *session) delay(d time.Duration) error {
 
 // answerOnError answers for a daemon that failed at the frame in hand.
 func (s *session) answerOnError() {
-	if v := s.server.Engine.Failure(); v.Refuses() {
+	if v := s.server.inForce.Load().Engine.Failure(); v.Refuses() {
 		s.send(wire.ActReplyCode, replyData(v.Reply))
 	}
 	s.goOn()
@@ -176,7 +176,7 @@ func (s *session) removeReceived(name string) {
 	if s.agreed.actions&wire.OptChangeHeader == 0 {
 		return
 	}
-	for i, replaced := range s.wants.uses.Replaced {
+	for i, replaced := range s.by.wants.uses.Replaced {
 		if replaced != name {
 			continue
 		}

@@ -36,7 +36,8 @@ func BenchmarkSendmailOverTCP(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &milter.Server{Engine: engine}
+	server := new(milter.Server)
+	server.Adopt(milter.Terms{Engine: engine})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -82,7 +83,8 @@ func BenchmarkMessage(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &milter.Server{Engine: engine}
+	server := new(milter.Server)
+	server.Adopt(milter.Terms{Engine: engine})
 	go server.Serve(pipes, nil)
 	defer server.Shutdown(b.Context())
 	l := &loop{

@@ -25,7 +25,23 @@ var commands = [256]func(*session, frame) error{
 	wire.CodeQuitNewConn: (*session).quitNewConnection,
 }
 
-func (s *session) macro(f frame) error { return s.macros.set(f.data, s.wants.macros.wanted) }
+// macro takes the macros of the command that comes next. Those of a message's
+// first command are the first that is heard of it.
+func (s *session) macro(f frame) error {
+	if !s.msg.open && ofMessage(f) {
+		s.follow(s.server.inForce.Load())
+	}
+	return s.macros.set(f.data, s.by.wants.macros.wanted)
+}
+
+// ofMessage reports whether a macro frame belongs to a command of a message.
+func ofMessage(f frame) bool {
+	if len(f.data) == 0 {
+		return false
+	}
+	stage, ok := macroSlot(wire.Code(f.data[0]))
+	return ok && stage >= policy.Mail
+}
 
 func (s *session) connect(f frame) error {
 	c, err := parseConnect(f.data)
@@ -56,6 +72,7 @@ func (s *session) mail(f frame) error {
 		return err
 	}
 	s.endMessageInHand()
+	s.follow(s.server.inForce.Load())
 	s.ev.SetSender(arg)
 	s.ev.Size = size
 	s.readMacros(policy.Mail)
@@ -76,7 +93,7 @@ func (s *session) rcpt(f frame) error {
 	s.ev.SetRecipient(arg)
 	s.readMacros(policy.Rcpt)
 	if s.readRefusal() {
-		s.engine.Count(&s.ev, policy.RcptRefused, s.now)
+		s.by.Engine.Count(&s.ev, policy.RcptRefused, s.now)
 		s.observe(policy.RcptRefused)
 		return s.goOn() // the MTA heeds no other answer, or worse, part of it
 	}
@@ -124,12 +141,12 @@ func (s *session) header(f frame) error {
 }
 
 func (s *session) noteHeader(name, value []byte) {
-	for _, read := range s.wants.uses.Headers {
+	for _, read := range s.by.wants.uses.Headers {
 		if equalFold(name, read) {
 			s.ev.SetHeader(read, string(value))
 		}
 	}
-	for i, replaced := range s.wants.uses.Replaced {
+	for i, replaced := range s.by.wants.uses.Replaced {
 		if equalFold(name, replaced) {
 			s.msg.received[i]++
 		}
@@ -168,7 +185,7 @@ func (s *session) unknown(frame) error { return s.goOn() }
 // negotiated.
 func (s *session) quitNewConnection(frame) error {
 	s.end()
-	s.begin()
+	s.begin(s.server.inForce.Load(), s.agreed)
 	return nil
 }
 

@@ -23,7 +23,7 @@ func TestCrowdServer(t *testing.T) {
 	if os.Getenv(isCrowdServer) == "" {
 		t.Skip("BenchmarkCrowd runs it")
 	}
-	_, socket := onSocket(t, everything, func(s *milter.Server) {
+	_, socket := onSocket(t, everything, func(s *milter.Terms) {
 		s.MaxSessions = idle + stalled + busy
 		s.Timeouts = milter.Timeouts{Negotiate: time.Hour, Frame: time.Hour, Write: time.Hour}
 	})

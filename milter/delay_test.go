@@ -108,7 +108,7 @@ func TestThousandsOfDelays(t *testing.T) {
 	}
 	const longest = `rules: [{name: slow, at: mail, when: sender startsWith "slow", then: tempfail, delay: 8s}]`
 	needDescriptors(t, uint64(2*many+100))
-	server, socket := onSocket(t, longest, func(s *milter.Server) { s.MaxSessions, s.MaxDelayed = many+10, many })
+	server, socket := onSocket(t, longest, func(s *milter.Terms) { s.MaxSessions, s.MaxDelayed = many+10, many })
 	var waiting []*peer
 	for range many {
 		waiting = append(waiting, greetedPeer(t, socket))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/wiretrace"
+	"github.com/audit-milter/audit-milter/milter"
 )
 
 // greedy uses every attribute, stage and verdict. Its windows are short, so
@@ -93,9 +94,11 @@ func (p *pipes) play(stream []byte, piece int) (answers *bytes.Buffer) {
 
 // fullServer is one with no place for another session.
 func fullServer(f *testing.F, seen *observer) *pipes {
-	server, pipes := serverFor(f, parse(f, greedy), seen), newPipes()
-	server.MaxSessions = 1
-	server.Timeouts.Negotiate = 24 * time.Hour // the one that says nothing stays
+	server := serverFor(f, parse(f, greedy), seen, func(t *milter.Terms) {
+		t.MaxSessions = 1
+		t.Timeouts.Negotiate = 24 * time.Hour // the one that says nothing stays
+	})
+	pipes := newPipes()
 	go server.Serve(pipes, nil)
 	_, only := net.Pipe()
 	pipes.conns <- only

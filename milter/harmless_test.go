@@ -61,7 +61,7 @@ func TestWhatClientsSayIsHarmless(t *testing.T) {
 					tell(textFrame('i', "\x00\x00\x00\x00X-Sender\x00"+row.header)),
 					`c`,
 				}, ", "), `E`)
-			}, func(s *milter.Server) {
+			}, func(s *milter.Terms) {
 				engine, err := policy.NewEngine(parse(t, repeating), policy.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if err != nil {
 					t.Fatal(err)

@@ -30,7 +30,7 @@ type place struct {
 
 // inPlace runs a test in a bubble of its own, with the server as it is made or
 // adjusted.
-func inPlace(t *testing.T, yaml string, test func(p *place), adjust ...func(*milter.Server)) {
+func inPlace(t *testing.T, yaml string, test func(p *place), adjust ...func(*milter.Terms)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yaml, adjust...)
@@ -49,24 +49,28 @@ func parse(t testing.TB, yaml string) *policy.Policy {
 	return conf.Policy
 }
 
-// serverFor is a server whose log the observer reads.
-func serverFor(t testing.TB, pol *policy.Policy, seen *observer) *milter.Server {
+// serverFor is a server whose log the observer reads, with terms as they are
+// made or adjusted.
+func serverFor(t testing.TB, pol *policy.Policy, seen *observer, adjust ...func(*milter.Terms)) *milter.Server {
 	t.Helper()
 	log := slog.New(seen)
 	engine, err := policy.NewEngine(pol, policy.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &milter.Server{Engine: engine, MaxDelayed: pol.MaxDelayed, Node: "mx1", Log: log}
+	terms := milter.Terms{Engine: engine, MaxDelayed: pol.MaxDelayed}
+	for _, f := range adjust {
+		f(&terms)
+	}
+	server := &milter.Server{Node: "mx1", Log: log}
+	server.Adopt(terms)
+	return server
 }
 
-func open(t *testing.T, yaml string, adjust ...func(*milter.Server)) *place {
+func open(t *testing.T, yaml string, adjust ...func(*milter.Terms)) *place {
 	t.Helper()
 	p := &place{t: t, seen: newObserver(), pipes: newPipes()}
-	p.server = serverFor(t, parse(t, yaml), p.seen)
-	for _, f := range adjust {
-		f(p.server)
-	}
+	p.server = serverFor(t, parse(t, yaml), p.seen, adjust...)
 	go p.server.Serve(p.pipes, nil)
 	synctest.Wait()
 	return p

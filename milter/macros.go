@@ -279,7 +279,7 @@ func (s *session) readMacros(stage policy.Stage) {
 	if stage != policy.Rcpt {
 		defer s.macros.leave(stage)
 	}
-	for _, src := range s.wants.macros.sources[stage] {
+	for _, src := range s.by.wants.macros.sources[stage] {
 		value := s.macros.get(src.macros...)
 		if value == "" {
 			continue

@@ -18,6 +18,7 @@ type message struct {
 // off, any of its later commands opens one.
 func (s *session) inMessage() bool {
 	if !s.msg.open && s.agreed.protocol&wire.OptNoMailFrom != 0 {
+		s.follow(s.server.inForce.Load())
 		s.openMessage()
 	}
 	return s.msg.open
@@ -31,7 +32,7 @@ func (s *session) openMessage() { s.msg.open, s.link.busy = true, true }
 func (s *session) endMessageInHand() {
 	if s.msg.owed {
 		s.msg.owed = false
-		s.engine.Count(&s.ev, policy.Abort, s.now)
+		s.by.Engine.Count(&s.ev, policy.Abort, s.now)
 	}
 	s.closeMessage()
 }

@@ -28,8 +28,8 @@ var connectOnly = newDemand(policy.Uses{
 // longer than a negotiation may.
 func (s *session) turnAway() {
 	defer s.rescue()
-	s.server.warn("max_sessions are open; answering on_error", nil, "max_sessions", s.server.MaxSessions)
-	end := time.AfterFunc(s.server.Timeouts.Negotiate, func() { s.link.conn.Close() })
+	s.server.warn("max_sessions are open; answering on_error", nil, "max_sessions", s.server.inForce.Load().MaxSessions)
+	end := time.AfterFunc(s.link.waits.Negotiate, func() { s.link.conn.Close() })
 	defer end.Stop()
 	s.part(s.turnAwayAtConnect())
 }
@@ -63,7 +63,7 @@ func (s *session) turnAwayAtConnect() error {
 // answerAway answers on_error in a way that ends the dialogue. Continue would
 // not: the MTA would go on, and take the close for a failure.
 func (s *session) answerAway() error {
-	if v := s.server.Engine.Failure(); v.Refuses() {
+	if v := s.server.inForce.Load().Engine.Failure(); v.Refuses() {
 		return s.send(wire.ActReplyCode, replyData(v.Reply))
 	}
 	return s.send(wire.ActAccept, "")

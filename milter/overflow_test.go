@@ -19,7 +19,7 @@ func crowded(t *testing.T, yaml string, sessions int, test func(p *place, open [
 			open = append(open, m)
 		}
 		test(p, open)
-	}, func(s *milter.Server) { s.MaxSessions = sessions })
+	}, func(s *milter.Terms) { s.MaxSessions = sessions })
 }
 
 func TestAConnectionAboveMaxSessions(t *testing.T) {

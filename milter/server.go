@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,32 +12,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/audit-milter/audit-milter/policy"
 )
 
-// Server serves MTAs by one policy. Its exported fields are set before the
-// first Serve and not changed after that; Stats are its own.
+// Server serves MTAs by one policy after the other. Its exported fields are set
+// before the first Serve and not changed after that, but for Stats, which are its
+// own; see [Server.Adopt] for what can change.
 type Server struct {
-	Engine *policy.Engine
-	Stats  Stats
-
-	// MaxSessions is how many connections may be served at one time; those
-	// above are answered on_error at connect. 0 means DefaultMaxSessions.
-	MaxSessions int
-
-	// MaxDelayed is how many answers may wait at one time; those above go out
-	// without delay.
-	MaxDelayed int
-
-	Timeouts Timeouts
+	Stats Stats
 
 	Node string           // the attribute node
 	Log  *slog.Logger     // nil for none
 	Now  func() time.Time // for tests; nil for the time itself
 
 	prepared sync.Once
-	wants    *demand // what Engine needs of an MTA
+	inForce  atomic.Pointer[regime]
 	ids      atomic.Uint64
 	said     throttle
 
@@ -50,9 +37,6 @@ type Server struct {
 	away      crowd // above MaxSessions
 	running   sync.WaitGroup
 }
-
-// DefaultMaxSessions is the bound of a [Server] that says nothing else.
-const DefaultMaxSessions = 2000
 
 // crowd is the connections that are served in one way, with a bound.
 type crowd struct {
@@ -75,10 +59,9 @@ func (s *Server) prepare() {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	s.MaxSessions = cmp.Or(s.MaxSessions, DefaultMaxSessions)
-	s.Timeouts = s.Timeouts.orDefault()
-	s.sessions, s.away = newCrowd(s.MaxSessions), newCrowd(maxTurnedAway)
-	s.wants = newDemand(s.Engine.Uses())
+	s.mu.Lock()
+	s.sessions, s.away = newCrowd(s.inForce.Load().MaxSessions), newCrowd(maxTurnedAway)
+	s.mu.Unlock()
 	s.ids.Store(rand.Uint64())
 }
 
@@ -143,14 +126,14 @@ func (s *Server) admit(d *door, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	l := newLink(conn, &s.closing, &s.Timeouts)
+	l := newLink(conn, &s.closing, &s.inForce.Load().Timeouts)
 	if s.enter(&session{server: s, door: d, link: l}) {
 		return
 	}
 	conn.Close()
 	if !s.closing.Load() {
 		s.Stats.Overflow.Add(1)
-		s.warn("max_sessions are open, and as many more are answered on_error as may be; closing", nil, "max_sessions", s.MaxSessions)
+		s.warn("max_sessions are open, and as many more are answered on_error as may be; closing", nil, "max_sessions", s.inForce.Load().MaxSessions)
 	}
 }
 

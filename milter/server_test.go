@@ -99,7 +99,8 @@ rules:
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.server = &milter.Server{Engine: engine, Log: log}
+			p.server = &milter.Server{Log: log}
+			p.server.Adopt(milter.Terms{Engine: engine})
 			go p.server.Serve(p.pipes, nil)
 			other, m := p.mta(), p.mta()
 			other.write(client)

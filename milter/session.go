@@ -19,9 +19,8 @@ type session struct {
 	link   *link
 	now    time.Time // when the frame in hand came
 
-	engine *policy.Engine
-	wants  *demand
-	agreed offer // what was negotiated; version 0 before
+	by     *regime // what it is served by; nil before the negotiation
+	agreed offer   // what was negotiated; version 0 before
 
 	begun  bool // a dialogue is in progress, whose end is still to be counted
 	ev     policy.Event
@@ -32,15 +31,18 @@ type session struct {
 	mark int  // where in link.out the answer to the frame in hand begins
 }
 
-// begin makes room for a new client's dialogue. This is the one place where a
-// session takes its engine.
-func (s *session) begin() {
-	s.engine, s.wants = s.server.Engine, s.server.wants
+// begin makes room for a new client's dialogue, on a connection on which this
+// was agreed.
+func (s *session) begin(r *regime, agreed offer) {
 	s.ev = policy.Event{}
 	s.ev.Session, s.ev.Node = s.server.newSessionID(), s.server.Node
 	s.macros = macroTable{}
-	s.msg = message{received: make([]int, len(s.wants.uses.Replaced))}
+	s.msg = message{}
 	s.begun = true
+	s.agreed = agreed
+	s.link.agreed.Store(&agreed)
+	s.by = nil
+	s.follow(r)
 }
 
 // end counts what the dialogue in progress still owes, once.
@@ -50,7 +52,7 @@ func (s *session) end() {
 	}
 	s.begun = false
 	s.endMessageInHand()
-	s.engine.Count(&s.ev, policy.End, s.now)
+	s.by.Engine.Count(&s.ev, policy.End, s.now)
 }
 
 // run serves the connection to its end. Whatever fails here fails for this
@@ -147,11 +149,11 @@ func (s *session) negotiate(f frame) error {
 		return err
 	}
 	s.end()
-	s.begin()
-	s.agreed = s.wants.answer(offered)
+	r := s.server.inForce.Load()
+	s.begin(r, r.wants.answer(offered))
 	s.link.known = true
-	s.link.out = s.wants.append(s.link.out, s.agreed)
-	if lacking := s.wants.lacking(offered); lacking != "" {
+	s.link.out = r.wants.append(s.link.out, s.agreed)
+	if lacking := r.wants.lacking(offered); lacking != "" {
 		s.door.lacking.Do(func() {
 			s.server.Log.Warn("the MTA lacks what the policy needs; doing without", "listen", s.door.addr, "lacking", lacking)
 		})

@@ -13,16 +13,18 @@ import (
 
 // onSocket is a server on a real socket, for what a pipe cannot show. It has no
 // log, and its clock is the system's.
-func onSocket(t testing.TB, yaml string, adjust ...func(*milter.Server)) (server *milter.Server, path string) {
+func onSocket(t testing.TB, yaml string, adjust ...func(*milter.Terms)) (server *milter.Server, path string) {
 	t.Helper()
 	engine, err := policy.NewEngine(parse(t, yaml), policy.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server = &milter.Server{Engine: engine}
+	terms := milter.Terms{Engine: engine}
 	for _, f := range adjust {
-		f(server)
+		f(&terms)
 	}
+	server = new(milter.Server)
+	server.Adopt(terms)
 	listen := socketIn(t)
 	l, err := listen.Open()
 	if err != nil {

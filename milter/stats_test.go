@@ -61,7 +61,7 @@ func TestStatsCountConnections(t *testing.T) {
 			if got := did(&p.server.Stats); got != row.want {
 				t.Errorf("%s: %s; want %s", row.name, got, row.want)
 			}
-		}, func(s *milter.Server) { s.MaxSessions, s.MaxDelayed = 2, 1 })
+		}, func(s *milter.Terms) { s.MaxSessions, s.MaxDelayed = 2, 1 })
 	}
 }
 
@@ -83,7 +83,7 @@ func TestStatsTellWhatIsOpenAndWaits(t *testing.T) {
 		check("the other one has gone", 1, 1)
 		one.hangUp()
 		check("both have gone", 0, 0)
-	}, func(s *milter.Server) { s.MaxSessions = 7 })
+	}, func(s *milter.Terms) { s.MaxSessions = 7 })
 }
 
 // The bubble's time stands still while a session works, and goes on while it
@@ -128,7 +128,7 @@ func TestADecisionIsFoundByAQueueIDThatCameLater(t *testing.T) {
 			m := p.mta()
 			m.write(strings.Split(postfixClient+` | M "<a@b>·" | D "Ri·Q1·" | R "<u@c>·" | D "Ti·Q1·" | T | `+postfixBody+` | A`, " | ")...)
 			m.write(`M "<other@b>·"`)
-			found := p.server.Engine.Stats().Recent.Find(policy.Query{QueueID: "Q1"})
+			found := p.server.InForce().Engine.Stats().Recent.Find(policy.Query{QueueID: "Q1"})
 			if len(found) == 0 {
 				t.Fatalf("%s: nothing is found", row.name)
 			}

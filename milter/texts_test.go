@@ -181,7 +181,8 @@ func FuzzTexts(f *testing.F) {
 		f.Fatal(err)
 	}
 	pipes := newPipes()
-	server := &milter.Server{Engine: engine, Log: log}
+	server := &milter.Server{Log: log}
+	server.Adopt(milter.Terms{Engine: engine})
 	go server.Serve(pipes, nil)
 	f.Cleanup(func() { server.Shutdown(f.Context()) })
 	for _, s := range hostile {

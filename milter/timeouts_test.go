@@ -38,7 +38,7 @@ func TestTimeouts(t *testing.T) {
 			if !m.closed() {
 				t.Errorf("%s: open after %v", row.name, row.closed)
 			}
-		}, func(s *milter.Server) { s.Timeouts = row.timeouts })
+		}, func(s *milter.Terms) { s.Timeouts = row.timeouts })
 	}
 }
 

@@ -41,6 +41,9 @@ func serveCommand() *cobra.Command {
 		Long: `Runs the milter in the foreground and logs to standard error. It prints the
 lines to paste into Postfix's main.cf and Sendmail's sendmail.mc.
 
+SIGHUP reloads: the new configuration replaces the old one as a whole, or, when
+anything is wrong with it, not at all. Counts stay.
+
 SIGTERM and SIGINT end it: no new sessions are taken, and those with a message
 in progress may finish it, all within 10 seconds.`,
 		Args: exactly(0, "write audit-milter serve --config FILE"),
@@ -67,7 +70,8 @@ func serve(path string, out io.Writer) error {
 	defer log.Close(flushTime)
 	limitMemory(log.Logger)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
-	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log.Logger, OwnAddresses: ownAddresses(log.Logger), Notify: notifier.Fired})
+	reloads := &reloader{path: path, started: conf, notifier: notifier, log: log, conf: conf}
+	engine, err := policy.NewEngine(conf.Policy, reloads.options())
 	if err != nil {
 		return err
 	}
@@ -80,21 +84,15 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := &milter.Server{
-		Engine:      engine,
-		MaxSessions: conf.MaxSessions,
-		MaxDelayed:  conf.Policy.MaxDelayed,
-		Timeouts:    conf.Timeouts,
-		Log:         log.Logger,
-		Now:         now,
-		Node:        conf.Policy.Node,
-	}
+	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
+	server.Adopt(terms(conf, engine))
+	reloads.server = server
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	inForce := func() *policy.Engine { return engine }
+	inForce := func() *policy.Engine { return server.InForce().Engine }
 	endConsole := doors.serve(&admin.Server{
 		Engine:  inForce,
-		Token:   func() string { return conf.Admin.Token },
+		Token:   reloads.token,
 		Now:     now,
 		Metrics: metrics.Handler(metrics.Source{Engine: inForce, Server: server, Notifier: notifier, Log: log}),
 		Log:     log.Logger,
@@ -103,49 +101,49 @@ func serve(path string, out io.Writer) error {
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	tellFewDescriptors(conf, log.Logger)
-	err = supervise(server, conf.Listen, listeners, signals, log)
+	err = supervise(reloads, listeners, signals)
 	endConsole()
 	notifier.Close(notifyTime)
-	engine.Close() // it may hold lines back, and the log ends with the next one
+	server.InForce().Engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
 	return err
 }
 
 // supervise serves all listeners until a signal ends it or one fails.
-func supervise(server *milter.Server, specs []milter.Listen, listeners []net.Listener, signals <-chan os.Signal, log *logging.Log) error {
+func supervise(r *reloader, listeners []net.Listener, signals <-chan os.Signal) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for i, l := range listeners {
 		serving.Go(func() {
-			defer log.FlushOnPanic(flushTime)
-			if err := server.Serve(l, specs[i].Allow); err != nil {
+			defer r.log.FlushOnPanic(flushTime)
+			if err := r.server.Serve(l, r.started.Listen[i].Allow); err != nil {
 				failed <- err
 			}
 		})
 	}
-	err := waitForEnd(signals, failed, log.Logger)
+	err := waitForEnd(r, signals, failed)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	if drainErr := server.Shutdown(ctx); drainErr != nil {
-		log.Warn("sessions were cut off", "error", drainErr)
+	if drainErr := r.server.Shutdown(ctx); drainErr != nil {
+		r.log.Warn("sessions were cut off", "error", drainErr)
 	}
 	serving.Wait()
 	return err
 }
 
 // waitForEnd waits for a signal that ends the daemon, or for a listener's
-// failure, which it returns.
-func waitForEnd(signals <-chan os.Signal, failed <-chan error, log *slog.Logger) error {
+// failure, which it returns. Those that reload it answers.
+func waitForEnd(r *reloader, signals <-chan os.Signal, failed <-chan error) error {
 	for {
 		select {
 		case err := <-failed:
 			return err
 		case s := <-signals:
 			if s != syscall.SIGHUP {
-				log.Info("draining", "signal", s.String(), "within", drainTime.String())
+				r.log.Info("draining", "signal", s.String(), "within", drainTime.String())
 				return nil
 			}
-			log.Warn("SIGHUP does not reload; restart to take a new configuration")
+			r.reload() // the log has its error
 		}
 	}
 }

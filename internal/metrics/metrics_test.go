@@ -46,7 +46,7 @@ func newDaemon(t testing.TB, yaml string) *daemon {
 	d := &daemon{t: t}
 	d.source = metrics.Source{Engine: d.engine.Load, Server: &milter.Server{}, Notifier: notifier, Log: log}
 	d.load(yaml)
-	d.source.Server.Engine = d.engine.Load()
+	d.source.Server.Adopt(milter.Terms{Engine: d.engine.Load()})
 	return d
 }
 
