@@ -6,7 +6,7 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, tables.go, listen.go, admin.go, notify.go.
+// conditions.go, lists.go, tables.go, monitors.go, listen.go, admin.go, notify.go.
 //
 // # Values
 //
@@ -59,6 +59,7 @@ import (
 //	lists        none                  names to lists that `when` can ask: decodeLists
 //	tables       none                  names to thresholds by key: decodeTables
 //	notify       none                  names to people that rules can tell: target
+//	monitors     none                  built-in series of connections, receptions and rejections: monitor
 //	series       none                  names to series: decodeOneSeries
 //	rules        none                  in the order in which they are judged: rule
 type Config struct {
@@ -166,10 +167,10 @@ func (d *decoder) decode(n node) {
 		optional("lists", d.decodeLists),
 		optional("tables", d.decodeTables),
 		optional("notify", d.decodeNotify),
+		optional("monitors", d.decodeMonitors),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
 		unbuilt("state_dir", "nothing is kept on disk"),
-		unbuilt("monitors", "declare series of type ip that add at connect, accepted, or refused and rcpt_refused"),
 		unbuilt("history", "nothing is kept on disk"),
 		unbuilt("cluster", "every node counts by itself"),
 	)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -136,7 +137,7 @@ func (d *decoder) echoInReading(reading node, field string) bool {
 	series := d.seriesAt(reading.value("series"))
 	switch field {
 	case "series":
-		return reading.unsure(field) || d.lostSection("series")
+		return reading.unsure(field) || d.lostSeries(reading.value("series"))
 	case "windows":
 		return reading.unsure(field) || series.unsure("windows")
 	default: // mask, key
@@ -166,6 +167,15 @@ func (d *decoder) lostConditions(path []any) bool {
 func (d *decoder) lostSection(key string) bool {
 	section := d.top.child(key)
 	return d.lost[slot{d.top.Node, key}] || section != nil && d.bad[section]
+}
+
+// lostSeries reports whether the file's series were not understood as a whole, or,
+// for a name like theirs, its monitors.
+func (d *decoder) lostSeries(name string) bool {
+	if strings.Contains(name, "/") {
+		return d.top.unsure("monitors")
+	}
+	return d.lostSection("series")
 }
 
 // unsure reports whether what one of a mapping's keys says is in doubt: a

@@ -38,21 +38,17 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	                    leave, and go on to count in their networks; with distinct 20000, and none go on to count
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
-	n.mapping("a mapping with type, interval and windows",
-		required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType))),
-		required("interval", "interval: 5m", set(&s.Interval, duration(series.MinInterval, series.MaxInterval))),
-		required("windows", "windows: 6", func(n node) { s.Windows = int(n.integer(1, series.MaxWindows)) }),
+	fields := []field{required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType)))}
+	fields = append(fields, extent(&s.Definition)...)
+	n.mapping("a mapping with type, interval and windows", append(fields,
 		optional("distinct", func(n node) { s.Distinct = distinct(n) }),
 		required("add", "add: {at: connect}", func(n node) {
 			for _, item := range n.items() {
 				s.Adds = append(s.Adds, d.add(item, s))
 			}
 		}),
-		optional("max_keys", func(n node) { s.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
-		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
 		unbuilt("serialize", "counts are not written to a history"),
-		unbuilt("replicate", "every node counts by itself"),
-	)
+	)...)
 	switch {
 	case s.MaxKeys > 0:
 	case s.Distinct != nil:
@@ -84,6 +80,17 @@ func distinct(n node) *policy.Distinct {
 		}),
 	)
 	return value
+}
+
+// extent are the keys of a series and of a monitor that say how much is kept.
+func extent(d *series.Definition) []field {
+	return []field{
+		required("interval", "interval: 5m", set(&d.Interval, duration(series.MinInterval, series.MaxInterval))),
+		required("windows", "windows: 6", func(n node) { d.Windows = int(n.integer(1, series.MaxWindows)) }),
+		optional("max_keys", func(n node) { d.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
+		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
+		unbuilt("replicate", "every node counts by itself"),
+	}
 }
 
 // add decodes one way in which an event is counted.

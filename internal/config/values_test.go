@@ -132,6 +132,12 @@ func TestEverything(t *testing.T) {
 	})
 	t.Run("series", func(t *testing.T) {
 		same(t, definitions(c), []series.Definition{
+			{Name: "connections/300", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 1_000_000},
+			{Name: "receptions/300", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 1_000_000},
+			{Name: "rejections/300", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 1_000_000},
+			{Name: "connections/1800", Type: series.IP, Interval: 30 * time.Minute, Windows: 4, MaxKeys: 20_000},
+			{Name: "receptions/1800", Type: series.IP, Interval: 30 * time.Minute, Windows: 4, MaxKeys: 20_000},
+			{Name: "rejections/1800", Type: series.IP, Interval: 30 * time.Minute, Windows: 4, MaxKeys: 20_000},
 			{Name: "connections", Type: series.IP, Interval: 5 * time.Minute, Windows: 6, MaxKeys: 20_000},
 			{Name: "connections4", Type: series.CIDR, Interval: 31 * 24 * time.Hour, Windows: 1, MaxKeys: 1_000_000},
 			{Name: "connections6", Type: series.CIDR6, Interval: time.Second, Windows: 1024, MaxKeys: 1_000_000},
@@ -151,7 +157,12 @@ func TestEverything(t *testing.T) {
 		})
 	})
 	t.Run("adds", func(t *testing.T) {
-		same(t, adds(c), []string{
+		same(t, adds(c)[:3], []string{
+			`connections/300 at connect: key , when <nil>, amount +1, leaky false`,
+			`receptions/300 at accepted: key , when <nil>, amount +1, leaky false`,
+			`rejections/300 at rcpt_refused, refused: key , when <nil>, amount +1, leaky false`,
+		})
+		same(t, adds(c)[6:], []string{
 			`connections at connect: key , when <nil>, amount +1, leaky false`,
 			`connections4 at connect: key , when <nil>, amount +1, leaky false`,
 			`connections6 at connect: key server_address, when <nil>, amount +1, leaky false`,
@@ -204,6 +215,7 @@ var everyCondition = []policy.Condition{
 	{Reading: policy.Reading{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 1000}},
 	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.AtLeast, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.Below, Threshold: policy.Threshold{N: -1}},
+	{Reading: policy.Reading{Series: "connections/1800", To: 3, Mask: series.Mask{IPv4: 20, IPv6: 48}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 32, IPv6: 48}, Masked: true}, Key: policy.Key{{Attribute: policy.ServerAddress}}, Op: policy.AtMost, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "recipients", To: 5, Mask: series.Host}, Sliding: true, Op: policy.Above, Threshold: policy.Threshold{N: 200}},
