@@ -2,8 +2,11 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // ListKind is what a list holds.
@@ -15,10 +18,15 @@ const (
 	StringList                 // texts, @domains and .domains
 )
 
-// List is a set of networks or of texts that an expression asks with `in`.
-// It is filled at load and only read after that.
+// List is a set of networks or of texts that an expression asks with `in`. It is
+// filled before anything asks it; after that, [List.Replace] alone changes it.
 type List struct {
-	kind     ListKind
+	kind    ListKind
+	entries atomic.Pointer[entries]
+}
+
+// entries are what a list holds.
+type entries struct {
 	networks map[netip.Prefix]struct{}
 	lengths  [2][]int // the distinct prefix lengths, IPv4 and IPv6, so that a look-up tries only these
 	exact    map[string]struct{}
@@ -28,20 +36,40 @@ type List struct {
 
 // NewList makes an empty list.
 func NewList(kind ListKind) *List {
-	return &List{
-		kind:     kind,
+	l := &List{kind: kind}
+	l.entries.Store(&entries{
 		networks: make(map[netip.Prefix]struct{}),
 		exact:    make(map[string]struct{}),
 		domains:  make(map[string]struct{}),
 		below:    make(map[string]struct{}),
-	}
+	})
+	return l
 }
+
+// Clone is another list with the same entries, of which more can be added.
+func (l *List) Clone() *List {
+	e := l.entries.Load()
+	clone := &List{kind: l.kind}
+	clone.entries.Store(&entries{
+		networks: maps.Clone(e.networks),
+		lengths:  [2][]int{slices.Clone(e.lengths[0]), slices.Clone(e.lengths[1])},
+		exact:    maps.Clone(e.exact),
+		domains:  maps.Clone(e.domains),
+		below:    maps.Clone(e.below),
+	})
+	return clone
+}
+
+// Replace gives the list the entries of another one of its kind, in one step, also
+// while it is asked. The other one is not to be used any more.
+func (l *List) Replace(by *List) { l.entries.Store(by.entries.Load()) }
 
 // String tells how many entries the list holds, and of what.
 func (l *List) String() string {
-	n, what := len(l.exact)+len(l.domains)+len(l.below), "text"
+	e := l.entries.Load()
+	n, what := len(e.exact)+len(e.domains)+len(e.below), "text"
 	if l.kind == CIDRList {
-		n, what = len(l.networks), "network"
+		n, what = len(e.networks), "network"
 	}
 	if n != 1 {
 		what += "s"
@@ -53,18 +81,19 @@ func (l *List) String() string {
 // @example.com stands for that domain and .example.com for that domain and all
 // below it. Texts are normalised as keys are.
 func (l *List) Add(entry string) error {
+	e := l.entries.Load()
 	if l.kind == CIDRList {
-		return l.addNetwork(entry)
+		return e.addNetwork(entry)
 	}
 	switch {
 	case strings.TrimLeft(entry, "@.") == "":
 		return fmt.Errorf("%q is not an entry; write a text, @example.com or .example.com", entry)
 	case entry[0] == '@':
-		l.domains[normalHost(entry[1:])] = struct{}{}
+		e.domains[normalHost(entry[1:])] = struct{}{}
 	case entry[0] == '.':
-		l.below[normalHost(entry[1:])] = struct{}{}
+		e.below[normalHost(entry[1:])] = struct{}{}
 	default:
-		l.exact[normalEntry(entry)] = struct{}{}
+		e.exact[normalEntry(entry)] = struct{}{}
 	}
 	return nil
 }
@@ -82,16 +111,16 @@ func normalEntry(entry string) string {
 	return normalHost(entry)
 }
 
-func (l *List) addNetwork(entry string) error {
+func (e *entries) addNetwork(entry string) error {
 	p, err := ParseNetwork(entry)
 	if err != nil {
 		return err
 	}
-	if _, ok := l.networks[p]; ok {
+	if _, ok := e.networks[p]; ok {
 		return nil
 	}
-	l.networks[p] = struct{}{}
-	lengths := &l.lengths[family(p.Addr())]
+	e.networks[p] = struct{}{}
+	lengths := &e.lengths[family(p.Addr())]
 	for _, n := range *lengths {
 		if n == p.Bits() {
 			return nil
@@ -130,9 +159,10 @@ func (l *List) hasAddr(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
-	for _, n := range l.lengths[family(addr)] {
+	e := l.entries.Load()
+	for _, n := range e.lengths[family(addr)] {
 		p, _ := addr.Prefix(n)
-		if _, ok := l.networks[p]; ok {
+		if _, ok := e.networks[p]; ok {
 			return true
 		}
 	}
@@ -145,21 +175,22 @@ func (l *List) hasText(s string) bool {
 	if s == "" {
 		return false
 	}
-	if _, ok := l.exact[s]; ok {
+	e := l.entries.Load()
+	if _, ok := e.exact[s]; ok {
 		return true
 	}
 	domain := s
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		domain = s[i+1:]
 	}
-	if _, ok := l.domains[domain]; ok {
+	if _, ok := e.domains[domain]; ok {
 		return true
 	}
-	if len(l.below) == 0 {
+	if len(e.below) == 0 {
 		return false
 	}
 	for domain != "" {
-		if _, ok := l.below[domain]; ok {
+		if _, ok := e.below[domain]; ok {
 			return true
 		}
 		_, domain, _ = strings.Cut(domain, ".")

@@ -79,6 +79,21 @@ func (r *reloader) token() string {
 	return r.conf.Admin.Token
 }
 
+// lookAtFiles lets those files take effect that have changed.
+func (r *reloader) lookAtFiles() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.conf.Files {
+		changed, errs := f.Look()
+		if changed {
+			r.log.Info("a file has changed and was read", "file", f.Path, "of", f.About)
+		}
+		for _, e := range errs {
+			r.log.Error("a file is of no use: what was read before stays", "error", e)
+		}
+	}
+}
+
 func (r *reloader) now() time.Time {
 	if r.server.Now != nil {
 		return r.server.Now()

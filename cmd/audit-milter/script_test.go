@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 			"get":      get,
 			"received": received,
 			"receiver": startReceiver,
+			"says":     awaitLine,
 			"signal":   signalDaemon,
 			"status":   exitStatus,
 		},
@@ -111,6 +112,16 @@ func (d *daemon) says(what string) bool {
 		}
 	}
 	return false
+}
+
+// awaitLine is `says TEXT`: it waits for a line of the log.
+func awaitLine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: says TEXT")
+	}
+	if !ts.Value(daemonKey{}).(*daemon).says(args[0]) {
+		ts.Fatalf("the log ended without %q", args[0])
+	}
 }
 
 // signalDaemon is `signal HUP TEXT`, which waits for a line of the log, or

@@ -131,13 +131,20 @@ func supervise(r *reloader, listeners []net.Listener, signals <-chan os.Signal) 
 	return err
 }
 
+// lookTime is how often it is looked whether a list's file has changed.
+const lookTime = time.Second
+
 // waitForEnd waits for a signal that ends the daemon, or for a listener's
-// failure, which it returns. Those that reload it answers.
+// failure, which it returns. Meanwhile it reloads what is to be reloaded.
 func waitForEnd(r *reloader, signals <-chan os.Signal, failed <-chan error) error {
+	looks := time.NewTicker(lookTime)
+	defer looks.Stop()
 	for {
 		select {
 		case err := <-failed:
 			return err
+		case <-looks.C:
+			r.lookAtFiles()
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				r.log.Info("draining", "signal", s.String(), "within", drainTime.String())

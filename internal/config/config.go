@@ -6,7 +6,8 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, tables.go, monitors.go, listen.go, admin.go, notify.go.
+// conditions.go, lists.go, tables.go, files.go, monitors.go, listen.go, admin.go,
+// notify.go.
 //
 // # Values
 //
@@ -71,6 +72,7 @@ type Config struct {
 	Log         logging.Options
 	Lists       map[string]*policy.List  // what `when` can ask; the policy has them already
 	Tables      map[string]*policy.Table // what a threshold can be looked up in; the policy has them already
+	Files       []*File                  // those of the lists and tables
 	Notify      []notify.Target          // in the order of the file
 	Policy      *policy.Policy
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,7 +44,7 @@ func (d *decoder) checkListName(key node, list *policy.List) bool {
 //	cidr              networks and single addresses; or
 //	string            texts, @example.com for a domain, .example.com for it and all below it;
 //	                  one of the two is required and may be empty
-//	file    none      a file with more entries, one a line; # begins a comment
+//	file    none      a file with more entries, one a line; # begins a comment; a change of it takes effect by itself
 func (d *decoder) list(n node) *policy.List {
 	n.name = "a list"
 	kind, entries := policy.CIDRList, "cidr"
@@ -84,18 +83,30 @@ func fillList(n node, list *policy.List) {
 	}
 }
 
-// readList adds a file's entries, one a line.
+// readList adds a file's entries, one a line, and does so anew when it changes.
 func (d *decoder) readList(n node, list *policy.List) {
-	path, data := d.readFile(n)
+	own := list.Clone()
+	d.readFile(n, func(path string, data []byte) Errors {
+		next := own.Clone()
+		errs := fillFromFile(next, n.subject, path, data)
+		if len(errs) == 0 {
+			list.Replace(next)
+		}
+		return errs
+	})
+}
+
+func fillFromFile(list *policy.List, subject, path string, data []byte) (errs Errors) {
 	for i, line := range strings.Split(string(data), "\n") {
 		entry, column := listEntry(line)
 		if entry == "" {
 			continue
 		}
 		if err := list.Add(entry); err != nil {
-			d.errs = append(d.errs, &Error{path, i + 1, column, n.subject + ": " + err.Error()})
+			errs = append(errs, &Error{path, i + 1, column, subject + ": " + err.Error()})
 		}
 	}
+	return errs
 }
 
 // listEntry is what a line of a list's file holds, and at which column.
@@ -111,21 +122,6 @@ func listEntry(line string) (entry string, column int) {
 	entry = strings.TrimSpace(line)
 	column = 1 + utf8.RuneCountInString(line[:strings.Index(line, entry)])
 	return entry, column
-}
-
-// readFile reads the file that the node names; after an error it is empty.
-func (d *decoder) readFile(n node) (path string, data []byte) {
-	name := n.text("a file's name")
-	if name == "" {
-		return "", nil
-	}
-	path = d.relative(name)
-	data, err := d.read(path)
-	if err != nil {
-		n.errorf("cannot read %s: %s", path, reason(err))
-		return path, nil
-	}
-	return path, bytes.TrimPrefix(data, byteOrderMark)
 }
 
 // relative is a path of the configuration, which is relative to its file.

@@ -22,14 +22,20 @@ func (d *decoder) decodeTables(n node) {
 //
 //	key     default    what, and what follows
 //	file    required   a YAML file, one mapping of keys to whole numbers; a key is a network or an address, a text, or
-//	                   @example.com for all that ends in it
+//	                   @example.com for all that ends in it; a change of the file takes effect by itself
 func (d *decoder) table(n node, name string) *policy.Table {
 	table := policy.NewTable(name)
 	n.name = "a table"
 	n.mapping("a mapping such as {file: user-limits.yaml}",
 		required("file", "file: user-limits.yaml", func(n node) {
-			path, data := d.readFile(n)
-			d.errs = append(d.errs, fillTable(table, n.subject, path, data)...)
+			d.readFile(n, func(path string, data []byte) Errors {
+				next := policy.NewTable(name)
+				errs := fillTable(next, n.subject, path, data)
+				if len(errs) == 0 {
+					table.Replace(next)
+				}
+				return errs
+			})
 		}))
 	return table
 }

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"bytes"
+	"os"
+)
+
+// File is a file that a configuration names, and that takes effect by itself when
+// it changes: a list's or a table's. It belongs to one goroutine.
+type File struct {
+	Path  string
+	About string // whose it is, such as `list "bulk"`
+
+	use    func(data []byte) Errors // takes what is right as a whole, and of what is wrong nothing
+	taken  os.FileInfo              // when it was read; nil when there was none
+	seen   os.FileInfo              // at the last look
+	failed string                   // why it cannot be read, as far as that was told
+}
+
+// readFile reads a file that the node names, now and whenever it changes.
+func (d *decoder) readFile(n node, use func(path string, data []byte) Errors) {
+	name := n.text("a file's name")
+	if name == "" {
+		return
+	}
+	path := d.relative(name)
+	f := &File{Path: path, About: n.subject, taken: stat(path)}
+	f.use = func(data []byte) Errors { return use(path, bytes.TrimPrefix(data, byteOrderMark)) }
+	f.seen = f.taken
+	data, err := d.read(path)
+	if err != nil {
+		n.errorf("cannot read %s: %s", path, reason(err))
+		return
+	}
+	d.errs = append(d.errs, f.use(data)...)
+	d.config.Files = append(d.config.Files, f)
+}
+
+// Look reads the file again if it is another one than before, or has another time
+// or size, and has been so for two looks: it may still be written at the first. It
+// reports whether new content is in force, or what is wrong; what was read before
+// then stays. An error is told once.
+func (f *File) Look() (changed bool, errs Errors) {
+	now := stat(f.Path)
+	settled := unchanged(now, f.seen)
+	f.seen = now
+	switch {
+	case unchanged(now, f.taken):
+		f.failed = ""
+		return false, nil
+	case !settled:
+		return false, nil
+	}
+	data, err := os.ReadFile(f.Path)
+	if err != nil {
+		return false, f.fail(reason(err)) // and is tried again
+	}
+	f.taken, f.failed = now, ""
+	errs = f.use(data)
+	return len(errs) == 0, errs
+}
+
+func (f *File) fail(why string) Errors {
+	if why == f.failed {
+		return nil
+	}
+	f.failed = why
+	return Errors{{File: f.Path, Msg: f.About + ": cannot read the file: " + why}}
+}
+
+// stat follows links, by which some files are replaced; nil when there is nothing.
+func stat(path string) os.FileInfo {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+func unchanged(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
