@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -51,6 +52,15 @@ func (r *running) serves(as *running) bool {
 	lacks := func(m series.Mask) bool { return !slices.Contains(r.masks, m) }
 	sameValues := r.of == nil && as.of == nil || r.of != nil && as.of != nil && *r.of == *as.of
 	return r.def == as.def && sameValues && !slices.ContainsFunc(as.masks, lacks)
+}
+
+// carryFrom takes over what it can of the series from before, and says what not.
+// Which values were shown is known to none but to the series that counted them.
+func (r *running) carryFrom(before *running, now time.Time) (lost string) {
+	if r.series == nil || before.series == nil {
+		return "all counts, since different values are counted"
+	}
+	return r.series.CarryFrom(before.series, now).Lost()
 }
 
 // tell logs how many counts stopped at the limit since the last time, and which

@@ -29,7 +29,8 @@ type Reshaped struct {
 // series that changed takes over what it
 // can of the counts as they are now. Options.Monotonic is not looked at.
 //
-// This engine goes on until [Engine.Retire].
+// This engine goes on until [Engine.Retire]. What it adds to a series while that is
+// carried over can be missed there.
 func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Changes, error) {
 	stats := cmp.Or(o.Stats, e.stats)
 	next := &Engine{
@@ -78,7 +79,7 @@ func (c *Changes) follow(before, r *running, now time.Time) *running {
 		c.Kept = append(c.Kept, name)
 		return before
 	default:
-		c.Reshaped = append(c.Reshaped, Reshaped{name, "all counts"})
+		c.Reshaped = append(c.Reshaped, Reshaped{name, r.carryFrom(before, now)})
 	}
 	return r
 }

@@ -57,6 +57,21 @@ series:
 			`series: {a: {type: ip, interval: 5m, windows: 6, add: {at: connect}}, c: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
 			"kept a, begun c, dropped b", 3,
 		},
+		{
+			"one has more windows",
+			`series: {a: {type: ip, interval: 5m, windows: 12, add: {at: connect}}, b: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
+			`kept b; a lost ""`, 3,
+		},
+		{
+			"one takes another kind of address",
+			`series: {a: {type: cidr_ipv6, interval: 5m, windows: 6, add: {at: connect}}, b: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
+			`kept b; a lost "keys of another type: 1"`, 0,
+		},
+		{
+			"one counts different values",
+			`series: {a: {type: ip, interval: 5m, windows: 6, distinct: client_address, add: {at: connect}}, b: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
+			`kept b; a lost "all counts, since different values are counted"`, 1,
+		},
 	} {
 		w := newWorld(t, before)
 		ev := w.client("198.51.100.7")
@@ -168,6 +183,32 @@ func TestAStepOfTheClockDuringAReloadIsTold(t *testing.T) {
 	w.decide(ev, policy.Connect)
 	if lines := w.lines("the clock was set"); len(lines) != 1 {
 		t.Errorf("told %d times", len(lines))
+	}
+}
+
+// Blocks of different values are counted under the masks that rules name: a rule
+// with another one begins them anew, one that goes does not.
+func TestADistinctSeriesIsKeptAsLongAsItHasTheMasks(t *testing.T) {
+	policyWith := func(masks ...string) string {
+		yaml := "series: {names: {type: ip, interval: 5m, windows: 6, distinct: helo_name, add: {at: helo}}}\nrules:\n"
+		for i, m := range masks {
+			yaml += fmt.Sprintf("  - {name: r%d, at: helo, if: {series: names, mask: {ipv4: %s, ipv6: 64}, above: 9}, then: tempfail}\n", i, m)
+		}
+		return yaml
+	}
+	for _, row := range []struct {
+		name          string
+		before, after []string
+		want          string
+	}{
+		{"the same masks", []string{"24", "16"}, []string{"16", "24"}, "kept names"},
+		{"one less", []string{"24", "16"}, []string{"24"}, "kept names"},
+		{"one more", []string{"24"}, []string{"24", "16"}, `; names lost "all counts, since different values are counted"`},
+	} {
+		w := newWorld(t, policyWith(row.before...))
+		if got := toldChanges(w.follow(policyWith(row.after...))); got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
 	}
 }
 
