@@ -12,6 +12,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/wiretrace"
 	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // greedy uses every attribute, stage and verdict. Its windows are short, so
@@ -122,6 +123,9 @@ func FuzzSession(f *testing.F) {
 		seen.forget()
 		if err := told.read(framesIn(stream), pipes.play(stream, piece)); err != nil {
 			t.Errorf("in pieces of %d, %q: %v", piece, stream, err)
+		}
+		if open := server.InForce().Engine.Counter(policy.OpenSessions).Len(); open > 0 {
+			t.Errorf("%q has ended, and counts as open", stream)
 		}
 		if seen.said("a session failed")+seen.said("not counted") > 0 {
 			t.Fatalf("%q fails: %q", stream, *seen.messages)

@@ -45,12 +45,14 @@ func (s *session) begin(r *regime, agreed offer) {
 	s.follow(r)
 }
 
-// end counts what the dialogue in progress still owes, once.
+// end counts what the dialogue in progress still owes, once. Whatever fails
+// there, the session is not open any more.
 func (s *session) end() {
 	if !s.begun {
 		return
 	}
 	s.begun = false
+	defer s.ev.Leave()
 	s.endMessageInHand()
 	s.by.Engine.Count(&s.ev, policy.End, s.now)
 }

@@ -183,13 +183,14 @@ func (c *condition) measure(key series.Key, n Numbers) Measure {
 	return m
 }
 
-// span is how far back the condition looks.
+// span is how far back the condition looks. Of what is open at present nobody knows
+// how long it will be; a minute stands for that.
 func (c *condition) span() time.Duration {
 	span := time.Duration(max(c.To, c.Baseline.To)+1) * c.def.Interval
 	if c.Of != nil {
 		span = max(span, time.Duration(c.Of.To+1)*c.of.Definition().Interval)
 	}
-	return span
+	return cmp.Or(span, time.Minute)
 }
 
 // clears is how long it takes until the same event, coming again with nothing
@@ -197,7 +198,7 @@ func (c *condition) span() time.Duration {
 // known or never happens. Own is what the event itself adds to the key, and
 // back is the part of what it has just added that is taken back.
 func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
-	if c.distinct || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
+	if c.distinct || c.def.Interval == 0 || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
 		return 0, false
 	}
 	counts, elapsed := c.counts(key, &ev.state.counts, now)

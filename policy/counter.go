@@ -40,13 +40,14 @@ var (
 	_ Counter = (*series.Distinct)(nil)
 )
 
-// Counters are the engine's series, in the order of the configuration.
+// Counters are the engine's series, in the order of the configuration, and
+// open_sessions behind them.
 func (e *Engine) Counters() []Counter {
-	counters := make([]Counter, len(e.series))
-	for i, r := range e.series {
-		counters[i] = r.counter()
+	counters := make([]Counter, 0, len(e.series)+1)
+	for _, r := range e.series {
+		counters = append(counters, r.counter())
 	}
-	return counters
+	return append(counters, e.open.counter())
 }
 
 // Counter is the series of that name; nil when there is none.
@@ -59,6 +60,9 @@ func (e *Engine) Counter(name string) Counter {
 
 // find is the series of that name; nil when there is none.
 func (e *Engine) find(name string) *running {
+	if name == OpenSessions {
+		return e.open
+	}
 	i := slices.IndexFunc(e.series, func(r *running) bool { return r.def.Name == name })
 	if i < 0 {
 		return nil

@@ -16,6 +16,7 @@ type Engine struct {
 	uses   Uses
 	stages [numStages]plan
 	series []*running
+	open   *running // open_sessions
 	own    map[netip.Addr]bool
 	clock  clockWatch
 	log    decisionLog
@@ -54,7 +55,12 @@ type Options struct {
 
 // NewEngine prepares a policy that passed [Policy.Check].
 func NewEngine(p *Policy, o Options) (*Engine, error) {
-	none := &Engine{clock: newClockWatch(o.Monotonic), log: decisionLog{held: newHeld()}, stats: new(Stats)}
+	none := &Engine{
+		open:  newOpenSessions(),
+		clock: newClockWatch(o.Monotonic),
+		log:   decisionLog{held: newHeld()},
+		stats: new(Stats),
+	}
 	e, _, err := none.Successor(p, o, time.Time{})
 	return e, err
 }
@@ -104,6 +110,7 @@ func (e *Engine) tellLimits() {
 
 // state is what the engine remembers of a session between its events.
 type state struct {
+	open    opened
 	exempt  bool // accept at connect or helo
 	message messageState
 	answers answers
@@ -158,6 +165,9 @@ func (e *Engine) Decide(ev *Event, s Stage, now time.Time) (Verdict, error) {
 	e.stats.events[s].Add(1)
 	ev.state.answers.forget(s.begins())
 	ev.state.counted = ev.state.counted[:0]
+	if s == Connect {
+		e.enter(ev, now)
+	}
 	err := e.add(ev, s, now)
 	v := Verdict{Stage: s}
 	takeBack := false

@@ -250,9 +250,9 @@ func (r *rule) longest() time.Duration {
 }
 
 func (p *Policy) seriesNames() []string {
-	names := make([]string, len(p.Series))
-	for i, s := range p.Series {
-		names[i] = s.Name
+	names := make([]string, 0, len(p.Series)+1)
+	for _, s := range p.Series {
+		names = append(names, s.Name)
 	}
-	return names
+	return append(names, OpenSessions)
 }

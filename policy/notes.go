@@ -12,7 +12,7 @@ import (
 // Notes are what an admin should know of a policy that is right: what it costs,
 // and where it may surprise.
 func (p *Policy) Notes() []string {
-	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes())
+	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes(), p.openNotes())
 }
 
 func (p *Policy) stageNotes() []string {
@@ -109,4 +109,20 @@ func (p *Policy) connectNotes() (notes []string) {
 		}
 	}
 	return notes
+}
+
+// openNotes say where open_sessions lacks some that are open.
+func (p *Policy) openNotes() (notes []string) {
+	u := p.uses()
+	if !u.Shown.Has(Connect) {
+		return []string{"the MTA does not show connect, so open_sessions is empty"}
+	}
+	for _, r := range p.Rules {
+		for c := range r.conditions() {
+			if c.Series == OpenSessions && !u.Answered.Has(Connect) {
+				return []string{fmt.Sprintf("rule %s: nothing is answered at connect, so Postfix shows a connection with its client's first command that is answered, and open_sessions lacks it until then; a rule at connect has them all", r.Name)}
+			}
+		}
+	}
+	return nil
 }

@@ -81,8 +81,11 @@ func (r *Rule) conditions() iter.Seq[*Condition] {
 	}
 }
 
-// Find is the series of that name, nil when there is none.
+// Find is the series of that name, also a built-in one; nil when there is none.
 func (p *Policy) Find(name string) *Series {
+	if name == OpenSessions {
+		return openSessions
+	}
 	for _, s := range p.Series {
 		if s.Name == name {
 			return s

@@ -24,9 +24,9 @@ type Reshaped struct {
 }
 
 // Successor prepares an engine for the policy that follows this engine's.
-// Series that did not change are the same in both, and so are the penalties of
-// rules of the same name, the watch over the clock and what the log holds back; a
-// series that changed takes over what it
+// Series that did not change are the same in both, and so are open_sessions, the
+// penalties of rules of the same name, the watch over the clock and what the log
+// holds back; a series that changed takes over what it
 // can of the counts as they are now. Options.Monotonic is not looked at.
 //
 // This engine goes on until [Engine.Retire]. What it adds to a series while that is
@@ -38,6 +38,7 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 		uses:   p.uses(),
 		own:    make(map[netip.Addr]bool),
 		notify: o.Notify,
+		open:   e.open,
 		clock:  e.clock,
 		log:    newDecisionLog(o.Log, p.LogRepeats, e.log.held, &stats.repeats),
 		stats:  stats,

@@ -145,6 +145,8 @@ func (m *Measure) subject() string {
 // span says in words which time the windows cover.
 func (m *Measure) span() string {
 	switch {
+	case m.Interval == 0:
+		return "at present"
 	case m.Sliding:
 		return "over the last " + DurationText(time.Duration(m.To)*m.Interval)
 	case m.From == 0:

@@ -25,10 +25,6 @@ func showSeriesCommand() *cobra.Command {
 }
 
 func printSeries(out io.Writer, list admin.SeriesList) {
-	if len(list.Series) == 0 {
-		fmt.Fprintln(out, "The configuration has no series.")
-		return
-	}
 	table(out, func(w io.Writer) {
 		fmt.Fprintln(w, "SERIES\tTYPE\tWINDOWS\tKEYS\tMAX_KEYS")
 		for _, s := range list.Series {

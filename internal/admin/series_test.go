@@ -109,7 +109,7 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	got = s.request(client, "GET /api/v1/ip?address=192.0.2.7")
-	if want := `200 {"address":"192.0.2.7","series":[{"series":"connections","interval_seconds":300,"counts":[1,4,0,0,0,0]},{"series":"clients4","interval_seconds":3600,"counts":[0,0]}]}`; got != want {
+	if want := `200 {"address":"192.0.2.7","series":[{"series":"open_sessions","interval_seconds":0,"counts":[0]},{"series":"connections","interval_seconds":300,"counts":[1,4,0,0,0,0]},{"series":"clients4","interval_seconds":3600,"counts":[0,0]}]}`; got != want {
 		t.Errorf("got %s", got)
 	}
 }

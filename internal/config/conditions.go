@@ -22,7 +22,7 @@ func (d *decoder) conditions(items []node) []policy.Condition {
 // with.
 //
 //	key        default           what, and what follows
-//	series     required          the name of a series
+//	series     required          the name of a series, also of a built-in one: open_sessions, connections/300
 //	key        the series' own   an attribute, header["Name"], or a list of them
 //	windows    0                 a window, or a range whose counts are summed, such as 0-5; 0 is the current one
 //	mask       whole addresses   bits of a network that is counted as one: a number for a series of one family,
@@ -61,7 +61,7 @@ func (d *decoder) condition(n node) policy.Condition {
 // reading are the keys of a count that is read.
 func (d *decoder) reading(r *policy.Reading) []field {
 	return []field{
-		required("series", "series: connections", set(&r.Series, conditionSeries)),
+		required("series", "series: connections", func(n node) { r.Series = n.text("the name of a series") }),
 		optional("windows", func(n node) { r.From, r.To = windows(n) }),
 		optional("mask", func(n node) { r.Mask, r.Masked = d.mask(n, r.Series), true }),
 	}
@@ -79,15 +79,6 @@ func baseline(n node) (b policy.Baseline) {
 	n.mapping("a mapping such as {windows: 1-5}",
 		required("windows", "windows: 1-5", func(n node) { b.From, b.To = windows(n) }))
 	return b
-}
-
-// conditionSeries is a series' name; whether there is one, the policy says.
-func conditionSeries(n node) string {
-	name := n.text("the name of a series")
-	if name == "open_sessions" {
-		n.errorf("open_sessions is not built yet; count connections in a series of your own")
-	}
-	return name
 }
 
 // thresholds are the keys of which a condition has one.

@@ -215,6 +215,7 @@ var everyCondition = []policy.Condition{
 	{Reading: policy.Reading{Series: "connections", To: 5, Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 1000}},
 	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.AtLeast, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections4", Mask: series.Mask{IPv4: 20, IPv6: 128}, Masked: true}, Op: policy.Below, Threshold: policy.Threshold{N: -1}},
+	{Reading: policy.Reading{Series: "open_sessions", Mask: series.Mask{IPv4: 24, IPv6: 64}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 20}},
 	{Reading: policy.Reading{Series: "connections/1800", To: 3, Mask: series.Mask{IPv4: 20, IPv6: 48}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 32, IPv6: 48}, Masked: true}, Key: policy.Key{{Attribute: policy.ServerAddress}}, Op: policy.AtMost, Threshold: policy.Threshold{N: 10}},
 	{Reading: policy.Reading{Series: "connections6", Mask: series.Mask{IPv4: 24, IPv6: 48}, Masked: true}, Op: policy.Above, Threshold: policy.Threshold{N: 10}},
