@@ -77,6 +77,12 @@ func serveAPI(t *testing.T, page []block) (base string) {
 		Engine: func() *policy.Engine { return engine },
 		Now:    func() time.Time { return now },
 		Log:    slog.New(slog.DiscardHandler),
+		Reload: func() ([]string, error) { // the command's own test has these sentences too
+			return []string{
+				"reloaded audit-milter.yaml: 2 series, 0 rules, mode enforce",
+				"series that go on with their counts: connections, recipients_by_user",
+			}, nil
+		},
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,6 +17,7 @@
 //	audit-milter top SERIES             the largest counts, by key or network
 //	audit-milter export SERIES          a series as CSV
 //	audit-milter load SERIES FILE       that CSV back into a series
+//	audit-milter reload                 read the configuration again
 //
 // The exit status is 0 when all is well, 1 when the answer is no (a bad
 // configuration, a refused dialogue, a daemon that cannot start or be reached) and
@@ -48,7 +49,7 @@ func run(args []string) int {
 		},
 	}
 	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
-		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), exportCommand(), loadCommand())
+		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), exportCommand(), loadCommand(), reloadCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetArgs(withNegative(args))
 	cmd, err := root.ExecuteC()

@@ -93,6 +93,7 @@ func serve(path string, out io.Writer) error {
 	endConsole := doors.serve(&admin.Server{
 		Engine:  inForce,
 		Token:   reloads.token,
+		Reload:  reloads.reload,
 		Now:     now,
 		Metrics: metrics.Handler(metrics.Source{Engine: inForce, Server: server, Notifier: notifier, Log: log}),
 		Log:     log.Logger,

@@ -30,6 +30,7 @@ var endpoints = map[string]endpoint{
 	"/api/v1/add":    {true, post(add)},
 	"/api/v1/remove": {true, post(remove)},
 	"/api/v1/load":   {true, post(load)},
+	"/api/v1/reload": {true, post(reload)},
 }
 
 func (e endpoint) methods() []string {

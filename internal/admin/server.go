@@ -33,6 +33,10 @@ type Server struct {
 	// Metrics are served at /metrics; nil for none.
 	Metrics http.Handler
 
+	// Reload reads the configuration again and says what that did, in sentences;
+	// nil where there is none. After an error nothing has changed.
+	Reload func() (done []string, err error)
+
 	Log *slog.Logger // hears what was changed by hand
 
 	mu      sync.Mutex // owns servers and closed

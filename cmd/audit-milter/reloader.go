@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/logging"
+	"github.com/audit-milter/audit-milter/internal/notify"
+	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// reloader replaces the configuration of a running server.
+type reloader struct {
+	path     string
+	started  *config.Config // what needs a restart is as it says
+	server   *milter.Server
+	notifier *notify.Notifier
+	log      *logging.Log
+
+	mu   sync.Mutex // one at a time; owns conf
+	conf *config.Config
+}
+
+// terms are what a server serves by.
+func terms(conf *config.Config, engine *policy.Engine) milter.Terms {
+	return milter.Terms{
+		Engine:      engine,
+		MaxSessions: conf.MaxSessions,
+		MaxDelayed:  conf.Policy.MaxDelayed,
+		Timeouts:    conf.Timeouts,
+	}
+}
+
+// options are an engine's surroundings.
+func (r *reloader) options() policy.Options {
+	return policy.Options{Log: r.log.Logger, OwnAddresses: ownAddresses(r.log.Logger), Notify: r.notifier.Fired}
+}
+
+// reload reads the file again and puts it in force as a whole. When anything is
+// wrong, nothing is changed; the error and the log then say what. What the reload
+// did is told in sentences, and in the log.
+func (r *reloader) reload() (did []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	conf, err := config.Load(r.path)
+	if err != nil {
+		r.refuse(err)
+		return nil, err
+	}
+	r.log.SetLevel(conf.Log.Level) // an engine asks for it when it is made
+	before := r.server.InForce().Engine
+	next, changes, err := before.Successor(conf.Policy, r.options(), r.now())
+	if err != nil {
+		r.refuse(err)
+		return nil, err
+	}
+	r.notifier.Replace(conf.Notify)
+	behind, lacking := r.server.Adopt(terms(conf, next))
+	before.Retire(next)
+	r.conf = conf
+	did = r.tell(changes)
+	if behind > 0 {
+		r.log.Info("sessions lack a stage that the new policy needs, as long as they last", "sessions", behind, "stages", lacking)
+		did = append(did, fmt.Sprintf("%d sessions lack a stage that the new policy needs, as long as they last: %s", behind, lacking))
+	}
+	return did, nil
+}
+
+// token is what the console asks for.
+func (r *reloader) token() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.conf.Admin.Token
+}
+
+// lookAtFiles lets those files take effect that have changed.
+func (r *reloader) lookAtFiles() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.conf.Files {
+		changed, errs := f.Look()
+		if changed {
+			r.log.Info("a file has changed and was read", "file", f.Path, "of", f.About)
+		}
+		for _, e := range errs {
+			r.log.Error("a file is of no use: what was read before stays", "error", e)
+		}
+	}
+}
+
+func (r *reloader) now() time.Time {
+	if r.server.Now != nil {
+		return r.server.Now()
+	}
+	return time.Now()
+}
+
+// refuse logs why the old configuration stays.
+func (r *reloader) refuse(err error) {
+	r.log.SetLevel(r.conf.Log.Level)
+	all, ok := errors.AsType[config.Errors](err)
+	if !ok {
+		r.log.Error("not reloaded: the old configuration stays", "error", err)
+	}
+	for _, e := range all {
+		r.log.Error("not reloaded: the old configuration stays", "error", e)
+	}
+}
+
+// tell logs what became of the series and of the other keys, and says it in
+// sentences.
+func (r *reloader) tell(changes policy.Changes) (did []string) {
+	p := r.conf.Policy
+	r.log.Info("reloaded", "config", r.path, "series", len(p.Series), "rules", len(p.Rules), "mode", mode(p),
+		"kept", len(changes.Kept), "reshaped", len(changes.Reshaped), "begun", len(changes.Begun), "dropped", len(changes.Dropped))
+	did = append(did, fmt.Sprintf("reloaded %s: %d series, %d rules, mode %s", r.path, len(p.Series), len(p.Rules), mode(p)))
+	for _, list := range []struct {
+		names []string
+		what  string
+	}{
+		{changes.Kept, "go on with their counts"},
+		{changes.Begun, "begin"},
+		{changes.Dropped, "are dropped"},
+	} {
+		if len(list.names) > 0 {
+			did = append(did, fmt.Sprintf("series that %s: %s", list.what, strings.Join(list.names, ", ")))
+		}
+	}
+	for _, s := range changes.Reshaped {
+		did = append(did, r.tellReshaped(s))
+	}
+	if keys := r.needRestart(); keys != nil {
+		r.log.Warn("a restart is needed for what has changed there", "keys", strings.Join(keys, ", "))
+		did = append(did, "a restart is needed for what has changed in "+strings.Join(keys, ", "))
+	}
+	tellFewDescriptors(r.conf, r.log.Logger)
+	return did
+}
+
+func (r *reloader) tellReshaped(s policy.Reshaped) string {
+	if s.Lost == "" {
+		r.log.Info("a series has changed; its counts were carried over", "series", s.Name)
+		return fmt.Sprintf("series %s has changed; its counts were carried over", s.Name)
+	}
+	r.log.Warn("a series has changed; not all of its counts could be carried over", "series", s.Name, "lost", s.Lost)
+	return fmt.Sprintf("series %s has changed; not carried over: %s", s.Name, s.Lost)
+}
+
+// needRestart names the keys whose change does not take effect.
+func (r *reloader) needRestart() (keys []string) {
+	was, is := r.started, r.conf
+	if !reflect.DeepEqual(was.Listen, is.Listen) {
+		keys = append(keys, "listen")
+	}
+	if was.Log.JSON != is.Log.JSON || was.Log.Buffer != is.Log.Buffer {
+		keys = append(keys, "log")
+	}
+	if !reflect.DeepEqual(was.Admin.Socket, is.Admin.Socket) || was.Admin.HTTP != is.Admin.HTTP {
+		keys = append(keys, "admin")
+	}
+	return keys
+}
