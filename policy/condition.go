@@ -41,16 +41,34 @@ func (c *condition) evaluate(key series.Key, room *[]int64, now time.Time) (n Nu
 	n = Numbers{Count: v.floor, Threshold: c.threshold(key)}
 	switch c.Threshold.Unit {
 	case Percent:
-		n.Base = c.of.Count(key, c.Of.Mask, c.Of.From, c.Of.To, now)
-		holds = n.Base >= c.Min && c.meets(n)
+		n.Base = c.whole(key, now)
 	case Times:
 		counts, _ := c.counts(key, room, now)
-		n.Base = max(0, sum(counts, c.Baseline.From, c.Baseline.To)) // of different values, the range would be their union
-		holds = n.Count >= c.Min && c.meets(n) && c.counter.Covered(now) >= c.Baseline.To
-	default:
-		holds = v.meets(c.Op, n.Threshold.N)
+		n.Base = c.earlier(counts)
 	}
-	return n, holds
+	return n, c.holds(v, n, now)
+}
+
+// holds compares a value with the threshold in the numbers.
+func (c *condition) holds(v value, n Numbers, now time.Time) bool {
+	switch c.Threshold.Unit {
+	case Percent:
+		return n.Base >= c.Min && c.meets(n)
+	case Times:
+		return n.Count >= c.Min && c.meets(n) && c.counter.Covered(now) >= c.Baseline.To
+	}
+	return v.meets(c.Op, n.Threshold.N)
+}
+
+// whole is what a share is of.
+func (c *condition) whole(key series.Key, now time.Time) int64 {
+	return c.of.Count(key, c.Of.Mask, c.Of.From, c.Of.To, now)
+}
+
+// earlier is the sum over the windows of the baseline. Of different values, the
+// count of a range would be their union.
+func (c *condition) earlier(counts []int64) int64 {
+	return max(0, sum(counts, c.Baseline.From, c.Baseline.To))
 }
 
 // threshold is that of the key.
@@ -78,6 +96,15 @@ func (c *condition) value(key series.Key, room *[]int64, now time.Time) value {
 		return value{floor: c.counter.Count(key, c.Mask, c.From, c.To, now)}
 	}
 	counts, elapsed := c.counts(key, room, now)
+	return c.valueOf(counts, elapsed)
+}
+
+// valueOf is the value of a key with these windows; of different values it is that
+// only where the range is one window, and else a bound.
+func (c *condition) valueOf(counts []int64, elapsed time.Duration) value {
+	if !c.Sliding {
+		return value{floor: sum(counts, c.From, c.To)}
+	}
 	return slide(sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
 }
 
@@ -142,16 +169,22 @@ func (v value) meets(op Op, threshold int64) bool {
 // shared reports whether the key is one that many share: a loopback address,
 // an address of this host unless a whole larger network is counted, or the
 // null sender. Only the key itself is looked at, never the client.
-func (c *condition) shared(ev *Event, own map[netip.Addr]bool) bool {
+func (c *condition) shared(key series.Key, own map[netip.Addr]bool) bool {
 	if len(c.Key) != 1 {
 		return false
 	}
 	switch c.Key[0].Attribute {
 	case ClientAddress, ServerAddress:
-		addr := c.Key.addr(ev)
+		addr := key.Addr()
+		if !addr.IsValid() { // in a series of texts
+			addr, _ = netip.ParseAddr(key.String())
+		}
 		return addr.IsLoopback() || own[addr] && !c.coarse(addr)
-	case Sender, SenderRaw:
-		return ev.Sender == nullSender
+	case Sender:
+		return key.String() == nullSender
+	case SenderRaw:
+		sender, _ := normalAddress(key.String())
+		return sender == ""
 	}
 	return false
 }
@@ -197,11 +230,11 @@ func (c *condition) span() time.Duration {
 // else in between, would not meet the condition; false when that cannot be
 // known or never happens. Own is what the event itself adds to the key, and
 // back is the part of what it has just added that is taken back.
-func (c *condition) clears(ev *Event, key series.Key, own, back int64, now time.Time) (time.Duration, bool) {
+func (c *condition) clears(key series.Key, own, back int64, room *[]int64, now time.Time) (time.Duration, bool) {
 	if c.distinct || c.def.Interval == 0 || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
 		return 0, false
 	}
-	counts, elapsed := c.counts(key, &ev.state.counts, now)
+	counts, elapsed := c.counts(key, room, now)
 	counts[0] = addCapped(counts[0], -back)
 	of := c.Condition
 	of.Threshold = c.threshold(key)

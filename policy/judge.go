@@ -155,39 +155,59 @@ func (r *rule) fires(e *Engine, ev *Event, now time.Time) (decisive *condition, 
 	return nil, numbers, false
 }
 
-// read evaluates a condition; one that holds for a shared key does so only
-// where the rule allows it.
+// read evaluates a condition for the event, and the log hears of a shared key.
 func (r *rule) read(e *Engine, c *condition, ev *Event, now time.Time) (n Numbers, holds bool) {
-	n, holds = c.evaluate(c.key(ev), &ev.state.counts, now)
-	if holds && !r.AllowSharedKey && c.shared(ev, e.own) {
+	n, holds, shared := r.meets(e, c, c.key(ev), &ev.state.counts, now)
+	if shared {
 		e.log.sharedKey(r.Name, c.Series, c.key(ev), now)
-		return n, false
 	}
 	return n, holds
 }
 
+// meets evaluates a condition; one that would hold for a shared key does so only
+// where the rule allows it.
+func (r *rule) meets(e *Engine, c *condition, key series.Key, room *[]int64, now time.Time) (n Numbers, holds, shared bool) {
+	n, holds = c.evaluate(key, room, now)
+	shared = holds && !r.asks(e, c, key)
+	return n, holds && !shared, shared
+}
+
+// asks reports whether the rule lets the condition hold for a key: one that many
+// share may be excepted.
+func (r *rule) asks(e *Engine, c *condition, key series.Key) bool {
+	return r.AllowSharedKey || !c.shared(key, e.own)
+}
+
 // penalized is the condition for whose key a penalty runs longest, and how long
-// that is; nil when none does. A penalty is for the key of the condition that a
-// verdict speaks of.
+// that is; nil when none does.
 func (r *rule) penalized(e *Engine, ev *Event, now time.Time) (longest *condition, left time.Duration) {
 	if r.penalties == nil || r.penalties.len.Load() == 0 {
 		return nil, 0
 	}
-	decisive := r.any
-	if len(r.all) > 0 {
-		decisive = r.all[:1]
-	}
+	decisive := r.decisive()
 	for i := range decisive {
 		c := &decisive[i]
-		key := c.key(ev)
-		if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
-			continue
-		}
-		if runs := r.penalties.left(c.subject(key), now); runs > left {
+		if runs := r.penalty(e, c, c.key(ev), now); runs > left {
 			longest, left = c, runs
 		}
 	}
 	return longest, left
+}
+
+// decisive are the conditions that a verdict, and a penalty, can be about.
+func (r *rule) decisive() []condition {
+	if len(r.all) > 0 {
+		return r.all[:1]
+	}
+	return r.any
+}
+
+// penalty is how long one still runs for the key of a decisive condition.
+func (r *rule) penalty(e *Engine, c *condition, key series.Key, now time.Time) time.Duration {
+	if !c.counter.Takes(key) || !r.asks(e, c, key) {
+		return 0
+	}
+	return r.penalties.left(c.subject(key), now)
 }
 
 // tellsRetry reports whether a text of the rule says when to try again: the
@@ -225,14 +245,14 @@ func (r *rule) retryAfter(e *Engine, ev *Event, v *Verdict, now time.Time) time.
 // clears is when the condition does not hold any more, as retryAfter has it.
 func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, unknown time.Duration, now time.Time) time.Duration {
 	key := c.key(ev)
-	if !c.counter.Takes(key) || !r.AllowSharedKey && c.shared(ev, e.own) {
+	if !c.counter.Takes(key) || !r.asks(e, c, key) {
 		return 0 // does not hold, and will not
 	}
 	own, leaky := ev.ownAmount(c, key)
 	if !v.RefusesAt(v.Stage) {
 		leaky = 0
 	}
-	if wait, ok := c.clears(ev, key, own, leaky, now); ok {
+	if wait, ok := c.clears(key, own, leaky, &ev.state.counts, now); ok {
 		return wait
 	}
 	return unknown
