@@ -54,7 +54,7 @@ func (x *exporter) series(c policy.Counter, now time.Time) {
 	for i := range starts {
 		starts[i] = windowStart(d, now, i).Format(time.RFC3339)
 	}
-	for key, counts := range politely(c.All(now)) {
+	for key, counts := range policy.Politely(c.All(now)) {
 		record[1] = key.String()
 		for i, n := range counts {
 			if n == 0 {

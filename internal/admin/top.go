@@ -44,10 +44,21 @@ func top(q *question) (Top, error) {
 		return Top{}, err
 	}
 	l := largest{limit: limit}
-	for t, counts := range q.walk(c, mask) {
+	for t, counts := range policy.Walk(c, mask, q.now) {
 		l.offer(t, q.total(c, t, counts, from, to))
 	}
 	return Top{d.Name, seconds(d.Interval), from, to, l.entries()}, nil
+}
+
+// total is the sum over the windows from..to; of different values, their union.
+func (q *question) total(c policy.Counter, t policy.Target, counts []int64, from, to int) (sum int64) {
+	if _, distinct := c.(*series.Distinct); distinct && from < to {
+		return c.Count(t.Key, t.Mask, from, to, q.now)
+	}
+	for _, n := range counts[from : to+1] {
+		sum += n
+	}
+	return sum
 }
 
 // parseMask reads the bits of IPv4 and, behind a comma, those of IPv6; nothing

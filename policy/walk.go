@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"iter"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// inOneGo is how many keys are looked at before others have their turn, which is
+// about 50 µs.
+const inOneGo = 256
+
+// Politely goes through a whole series and leaves the processor to others in between.
+// Go takes it away only after 10 ms, and where there is one processor, or two, all
+// sessions would wait for so long.
+func Politely[K any](all iter.Seq2[K, []int64]) iter.Seq2[K, []int64] {
+	return func(yield func(K, []int64) bool) {
+		n := 0
+		for k, counts := range all {
+			if n++; n%inOneGo == 0 {
+				runtime.Gosched()
+			}
+			if !yield(k, counts) {
+				return
+			}
+		}
+	}
+}
+
+// Walk goes politely through a series' keys or, with another mask than that of
+// single addresses, through its networks, each with its counts of all windows. They
+// are good until the next one. The networks of different values are those in which
+// an address is left.
+func Walk(c Counter, m series.Mask, now time.Time) iter.Seq2[Target, []int64] {
+	return func(yield func(Target, []int64) bool) {
+		s, isSeries := c.(*series.Series)
+		switch masked := c.Definition().Type.IsAddress() && m != series.Host; {
+		case masked && isSeries:
+			for block, counts := range Politely(s.Blocks(m, now)) {
+				if !yield(Target{series.AddrKey(block.Addr()), m}, counts) {
+					return
+				}
+			}
+		case masked:
+			walkUnions(c, m, now, yield)
+		default:
+			for key, counts := range Politely(c.All(now)) {
+				if !yield(Target{key, m}, counts) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// walkUnions goes through the networks of different values.
+func walkUnions(c Counter, m series.Mask, now time.Time, yield func(Target, []int64) bool) {
+	seen := make(map[netip.Prefix]bool)
+	var counts []int64
+	for key := range Politely(c.All(now)) {
+		t := Target{key, m}
+		block := t.Block()
+		if seen[block] {
+			continue
+		}
+		seen[block] = true
+		t.Key = series.AddrKey(block.Addr())
+		if counts, _ = c.Counts(counts, t.Key, m, now); !yield(t, counts) {
+			return
+		}
+	}
+}
