@@ -216,6 +216,16 @@ func (c *condition) measure(key series.Key, n Numbers) Measure {
 	return m
 }
 
+// finest is the mask under which each network has one value of the condition: a
+// share may be of the count of smaller ones.
+func (c *condition) finest() series.Mask {
+	m := c.Mask
+	if c.Of != nil {
+		m.IPv4, m.IPv6 = max(m.IPv4, c.Of.Mask.IPv4), max(m.IPv6, c.Of.Mask.IPv6)
+	}
+	return m
+}
+
 // span is how far back the condition looks. Of what is open at present nobody knows
 // how long it will be; a minute stands for that.
 func (c *condition) span() time.Duration {

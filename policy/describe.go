@@ -37,7 +37,7 @@ func (a Amount) String() string {
 // String tells the rule as `check` shows it, on several lines.
 func (r *Rule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s: %s", r.Name, r.At, r.does())
+	fmt.Fprintf(&b, "%s at %s: %s", r.Name, r.At, r.Does())
 	if r.Shadow {
 		b.WriteString(" (shadow)")
 	}
@@ -59,8 +59,8 @@ func (r *Rule) String() string {
 	return b.String()
 }
 
-// does lists what the rule does when it fires.
-func (r *Rule) does() string {
+// Does lists what the rule does when it fires.
+func (r *Rule) Does() string {
 	var does []string
 	if r.Then != Continue {
 		does = append(does, r.Then.String())

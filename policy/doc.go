@@ -26,6 +26,8 @@
 //   - answers.go: how long what a `when` said holds
 //   - engine.go, add.go, judge.go, condition.go, threshold.go, penalty.go,
 //     verdict.go: deciding
+//   - explain.go, rulestate.go, limits.go, walk.go: what it makes of a key without an
+//     event, and which keys are near a threshold
 //   - uses.go: what it needs of the MTA
 //   - log.go, clock.go, stats.go, recent.go: what it tells
 package policy

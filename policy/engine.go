@@ -23,6 +23,7 @@ type Engine struct {
 	stats  *Stats
 	notify func(Firing)
 
+	rules      []*rule // in the order of the configuration
 	penalizing []*rule // those that give penalties
 }
 
@@ -80,6 +81,7 @@ func (e *Engine) planRule(r *Rule) error {
 	if err != nil {
 		return err
 	}
+	e.rules = append(e.rules, compiled)
 	for at := range r.At.All {
 		e.stages[at].rules = append(e.stages[at].rules, compiled)
 	}
@@ -88,6 +90,9 @@ func (e *Engine) planRule(r *Rule) error {
 	}
 	return nil
 }
+
+// Rules are those of the policy, in its order. They are not to be changed.
+func (e *Engine) Rules() []*Rule { return e.policy.Rules }
 
 // Uses is what the engine needs of the MTA.
 func (e *Engine) Uses() Uses { return e.uses }

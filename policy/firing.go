@@ -30,7 +30,7 @@ func (f Firing) Key() string {
 	if f.Verdict.Series == "" {
 		return f.event.ClientAddress
 	}
-	return f.Verdict.subject()
+	return f.Verdict.Subject()
 }
 
 // Why are the numbers in a sentence, printable and on one line; "" for a rule

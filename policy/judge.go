@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -259,14 +260,24 @@ func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, unknown ti
 }
 
 // longest is the longest range of the rule's conditions.
-func (r *rule) longest() time.Duration {
-	var longest time.Duration
-	for _, list := range [][]condition{r.all, r.any} {
-		for i := range list {
-			longest = max(longest, list[i].span())
-		}
+func (r *rule) longest() (longest time.Duration) {
+	for c := range r.compiled() {
+		longest = max(longest, c.span())
 	}
 	return longest
+}
+
+// compiled yields the conditions of `if`, then those of `any`.
+func (r *rule) compiled() iter.Seq[*condition] {
+	return func(yield func(*condition) bool) {
+		for _, list := range [][]condition{r.all, r.any} {
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (p *Policy) seriesNames() []string {

@@ -86,7 +86,7 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 	if v.Series != "" {
 		attrs = append(attrs,
 			slog.String("series", v.Series),
-			clientText("key", v.subject()),
+			clientText("key", v.Subject()),
 			slog.String("windows", v.Windows()),
 			slog.Int64("count", v.Count),
 			v.Threshold.attr())
@@ -145,7 +145,7 @@ func (l *decisionLog) first(ev *Event, v *Verdict) bool {
 	if l.all {
 		return true
 	}
-	k := ruleKey{v.Rule, v.subject(), v.Action, v.Shadow}
+	k := ruleKey{v.Rule, v.Subject(), v.Action, v.Shadow}
 	if v.Series == "" {
 		k.key = ev.ClientAddress
 	}

@@ -131,6 +131,17 @@ func (r *Recent) Find(q Query) (found []Decision) {
 	return found
 }
 
+// Since is the time of the oldest decision that is kept; false when there is none.
+func (r *Recent) Since() (time.Time, bool) {
+	newest := r.last.Load()
+	for n := newest - min(newest, MaxRecent) + 1; n <= newest; n++ {
+		if d := r.slots[n%MaxRecent].Load(); d != nil {
+			return d.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // read is the decision with the queue id as far as it is known by now.
 func (d *recorded) read() Decision {
 	one := d.Decision

@@ -78,6 +78,21 @@ func (t Threshold) MarshalJSON() ([]byte, error) {
 	return strconv.AppendQuote(nil, t.String()), nil
 }
 
+// UnmarshalJSON reads what MarshalJSON makes.
+func (t *Threshold) UnmarshalJSON(data []byte) error {
+	text, err := strconv.Unquote(string(data))
+	if err != nil {
+		*t = Threshold{}
+		t.N, err = strconv.ParseInt(string(data), 10, 64)
+		return err
+	}
+	var ok bool
+	if *t, ok, err = ParseThreshold(text); !ok {
+		return fmt.Errorf("%q is no threshold", text)
+	}
+	return err
+}
+
 // scale is what count is multiplied with where N is multiplied with what the
 // share or the multiple is of: the sum over so many windows, for a multiple.
 func (t Threshold) scale(windows int) int64 {

@@ -85,9 +85,9 @@ func (v *Verdict) sentence() string {
 	var b strings.Builder
 	b.Grow(192) // most fit
 	if v.Penalty > 0 {
-		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.subject(), v.Series, v.Op.words(), v.Threshold)
+		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.Subject(), v.Series, v.Op.words(), v.Threshold)
 	} else {
-		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %s", v.Rule, v.Count, v.Series, v.subject(), v.span(), v.Op.words(), v.Threshold.String())
+		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %s", v.Rule, v.Count, v.Series, v.Subject(), v.span(), v.Op.words(), v.Threshold.String())
 		b.WriteString(v.base())
 	}
 	if v.Action == Tempfail || v.Action == Disconnect {
@@ -134,8 +134,8 @@ func (m *Measure) Percent() (percent int64, ok bool) {
 	return math.MaxInt64, true
 }
 
-// subject is the block or the text that was counted.
-func (m *Measure) subject() string {
+// Subject is the block, the address or the text that was counted.
+func (m *Measure) Subject() string {
 	if m.Network != "" {
 		return m.Network
 	}
