@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,7 @@ func serveAPI(t *testing.T, page []block) (base string) {
 		{"connections", "192.0.2.7", 12, 5 * time.Minute},
 		{"connections", "192.0.2.7", 30, 0},
 		{"connections", "2001:db8::7", 3, 0},
-		{"recipients_by_user", "alice", 5, 0},
+		{"recipients_by_user", "alice", 4, 0},
 	} {
 		c := engine.Counter(row.series)
 		target, err := engine.ParseTarget(c, row.key, now)
@@ -73,6 +74,7 @@ func serveAPI(t *testing.T, page []block) (base string) {
 		}
 		c.(*series.Series).Add(target.Key, row.n, now.Add(-row.ago))
 	}
+	refuseAlice(t, engine, now)
 	server := &admin.Server{
 		Engine: func() *policy.Engine { return engine },
 		Now:    func() time.Time { return now },
@@ -91,6 +93,21 @@ func serveAPI(t *testing.T, page []block) (base string) {
 	go server.ServeSocket(l)
 	t.Cleanup(func() { server.Shutdown(t.Context()) })
 	return "http://" + l.Addr().String()
+}
+
+// refuseAlice lets alice's fifth recipient come.
+func refuseAlice(t *testing.T, engine *policy.Engine, now time.Time) {
+	t.Helper()
+	ev := &policy.Event{}
+	ev.Session = "d86n45bbj043r"
+	ev.SetText(policy.QueueID, "4ZqXyz1234")
+	ev.SetClient(netip.MustParseAddr("192.0.2.7"), 40000, "")
+	ev.SetText(policy.SASLUsername, "alice")
+	ev.SetSender("<alice@example.com>")
+	ev.SetRecipient("<bob@example.net>")
+	if v, err := engine.Decide(ev, policy.Rcpt, now); err != nil || v.Action != policy.Tempfail {
+		t.Fatal(v, err)
+	}
 }
 
 // requestAPI sends a request as the page has it, and returns the answer as it does.

@@ -20,17 +20,21 @@ type endpoint struct {
 
 // endpoints are all paths, in the words of the commands.
 var endpoints = map[string]endpoint{
-	"/health":        {false, health},
-	"/metrics":       {false, metrics},
-	"/api/v1/series": {false, get(listSeries)},
-	"/api/v1/count":  {false, get(count, "series", "key", "windows")},
-	"/api/v1/top":    {false, get(top, "series", "mask", "windows", "limit")},
-	"/api/v1/ip":     {false, get(ip, "address")},
-	"/api/v1/export": {false, export},
-	"/api/v1/add":    {true, post(add)},
-	"/api/v1/remove": {true, post(remove)},
-	"/api/v1/load":   {true, post(load)},
-	"/api/v1/reload": {true, post(reload)},
+	"/health":           {false, health},
+	"/metrics":          {false, metrics},
+	"/api/v1/series":    {false, get(listSeries)},
+	"/api/v1/count":     {false, get(count, "series", "key", "windows")},
+	"/api/v1/top":       {false, get(top, "series", "mask", "windows", "limit")},
+	"/api/v1/ip":        {false, get(ip, "address")},
+	"/api/v1/explain":   {false, get(explain, "key", "all", "queue_id", "session")},
+	"/api/v1/limits":    {false, get(limits, "rule", "limit")},
+	"/api/v1/rules":     {false, get(listRules)},
+	"/api/v1/penalties": {false, get(penalties)},
+	"/api/v1/export":    {false, export},
+	"/api/v1/add":       {true, post(add)},
+	"/api/v1/remove":    {true, post(remove)},
+	"/api/v1/load":      {true, post(load)},
+	"/api/v1/reload":    {true, post(reload)},
 }
 
 func (e endpoint) methods() []string {

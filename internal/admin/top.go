@@ -27,8 +27,8 @@ type Entry struct {
 }
 
 const (
-	defaultLimit = 10
-	maxLimit     = 1000
+	defaultTop = 10
+	maxLimit   = 1000
 )
 
 func top(q *question) (Top, error) {
@@ -39,7 +39,7 @@ func top(q *question) (Top, error) {
 	d := c.Definition()
 	mask, maskErr := parseMask(q.form.Get("mask"), c)
 	from, to, windowsErr := windows(q.form.Get("windows"), c)
-	limit, limitErr := parseLimit(q.form.Get("limit"))
+	limit, limitErr := parseLimit(q.form.Get("limit"), defaultTop)
 	if err := cmp.Or(maskErr, windowsErr, limitErr); err != nil {
 		return Top{}, err
 	}
@@ -96,9 +96,9 @@ func maskBits(text string, most uint64) (uint8, bool) {
 	return uint8(n), err == nil && n <= most
 }
 
-func parseLimit(text string) (int, error) {
+func parseLimit(text string, fallback int) (int, error) {
 	if text == "" {
-		return defaultLimit, nil
+		return fallback, nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > maxLimit {
