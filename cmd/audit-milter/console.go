@@ -172,16 +172,41 @@ func (c *console) completeSeries(cmd *cobra.Command, args []string, _ string) ([
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeFlag offers some of the running daemon's rules for a flag.
+func (c *console) completeFlag(cmd *cobra.Command, flag string, offer func(admin.Rule) bool) {
+	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		list, err := fetch[admin.RuleList](cmd.Context(), c, "/api/v1/rules")
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var names []string
+		for _, r := range list.Rules {
+			if offer(r) {
+				names = append(names, cobra.CompletionWithDesc(r.Name, r.Does))
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
 // series are the running daemon's.
 func (c *console) series(ctx context.Context) ([]admin.Series, error) {
+	list, err := fetch[admin.SeriesList](ctx, c, "/api/v1/series")
+	return list.Series, err
+}
+
+// fetch puts a question without parameters.
+func fetch[A any](ctx context.Context, c *console, path string) (answer A, err error) {
 	d, err := c.daemon()
 	if err != nil {
-		return nil, err
+		return answer, err
 	}
-	data, err := d.Get(ctx, "/api/v1/series", nil)
+	data, err := d.Get(ctx, path, nil)
 	if err != nil {
-		return nil, d.told(err)
+		return answer, d.told(err)
 	}
-	var list admin.SeriesList
-	return list.Series, json.Unmarshal(data, &list)
+	return answer, json.Unmarshal(data, &answer)
 }

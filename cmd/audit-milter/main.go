@@ -49,7 +49,8 @@ func run(args []string) int {
 		},
 	}
 	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
-		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), exportCommand(), loadCommand(), reloadCommand())
+		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), explainCommand(),
+		exportCommand(), loadCommand(), reloadCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetArgs(withNegative(args))
 	cmd, err := root.ExecuteC()

@@ -39,6 +39,7 @@ the log has it.
 		},
 	})
 	cmd.Flags().StringVar(&rule, "penalty", "", "end the penalty that this `rule` has given")
+	c.completeFlag(cmd, "penalty", func(r admin.Rule) bool { return r.PenaltySeconds > 0 })
 	return cmd
 }
 
