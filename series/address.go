@@ -58,6 +58,14 @@ func (a address) before() address {
 	return a
 }
 
+// next is the address behind a, which is not the last.
+func (a address) next() address {
+	if a.lo++; a.lo == 0 {
+		a.hi++
+	}
+	return a
+}
+
 // extent is a range of addresses, both ends included.
 type extent struct{ first, last address }
 
@@ -72,11 +80,7 @@ func (e extent) contains(a address) bool { return e.first.compare(a) <= 0 && a.c
 
 // behind is what is left of the range behind a, and whether anything is.
 func (e extent) behind(a address) (rest extent, more bool) {
-	rest = extent{address{a.hi, a.lo + 1}, e.last}
-	if rest.first.lo == 0 {
-		rest.first.hi++
-	}
-	return rest, a.compare(e.last) < 0
+	return extent{a.next(), e.last}, a.compare(e.last) < 0
 }
 
 // golden is 2⁶⁴ divided by the golden ratio, whose multiples lie far apart.

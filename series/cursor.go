@@ -18,6 +18,7 @@ type cursor struct {
 	texts   []byte
 	read    int // how many entries have been
 	leaf    []placed
+	rows    []int64
 }
 
 // entry is a block, by its first address, or a key.
@@ -126,7 +127,18 @@ func (t *tree) standing(a address, bits uint8) (l link, last address) {
 		if nd.bits+slotBits > bits {
 			return l, blockOf(a, bits).last
 		}
-		l, last = *nd.toward(a), blockOf(a, nd.bits+slotBits).last
+		l, last = nd.run(a)
+	}
+	return l, last
+}
+
+// run is the link toward a, and the last address up to which a leaf or nothing
+// stands in one slot after the other.
+func (nd *node) run(a address) (l link, last address) {
+	slot := a.slot(nd.bits)
+	l, last = nd.kids[slot], blockOf(a, nd.bits+slotBits).last
+	for ; !l.isNode() && slot+1 < slots && nd.kids[slot+1] == l; slot++ {
+		last = blockOf(last.next(), nd.bits+slotBits).last
 	}
 	return l, last
 }
@@ -134,7 +146,7 @@ func (t *tree) standing(a address, bits uint8) (l link, last address) {
 // gatherLeaf collects what a leaf has in a range.
 func (t *tree) gatherLeaf(c *cursor, i uint32, in extent) {
 	lf := t.leaves.at(i)
-	c.leaf = c.leaf[:0]
+	c.leaf, c.rows = c.leaf[:0], t.leaves.appendRows(c.rows[:0], lf)
 	for place := range int(lf.n) {
 		if a := t.leaves.address(i, place); in.contains(a) {
 			c.leaf = append(c.leaf, placed{a, place})
@@ -148,7 +160,7 @@ func (t *tree) gatherLeaf(c *cursor, i uint32, in extent) {
 		if block := blockOf(p.at, c.bits).first; t.named || y.windows == nil || block != c.entries[len(c.entries)-1].at {
 			y = c.add(block, t.windows)
 		}
-		y.take(lf.window, t.leaves.row(lf, p.place))
+		y.take(lf.window, c.rows[p.place*t.windows:(p.place+1)*t.windows])
 	}
 	if t.named {
 		t.gatherTexts(c, i)

@@ -57,6 +57,15 @@ func (l *leaves) row(lf *leaf, place int) row {
 	return l.sheets.at(lf.sheets[place/sheetRows])[at : at+l.windows]
 }
 
+// appendRows appends all rows of a leaf. Copied in one go they come out of memory
+// together, and not one after the other.
+func (l *leaves) appendRows(rows []int64, lf *leaf) []int64 {
+	for place := 0; place < int(lf.n); place += sheetRows {
+		rows = append(rows, l.sheets.at(lf.sheets[place/sheetRows])...)
+	}
+	return rows
+}
+
 // reach is that of all rows of a leaf.
 func (l *leaves) reach(lf *leaf, m moment) (kept bool) {
 	if m.window == lf.window {
