@@ -210,14 +210,18 @@ func (d *Distinct) walk(k Key, m Mask, visit func(sh *shard, i uint32)) {
 	}
 }
 
-// holders yields all keys and blocks, as they are when their shard's turn comes.
-// No lock is held meanwhile.
+// holders yields all keys and blocks that are there all the time. No lock is held
+// meanwhile, and none for longer than it takes to look at a few of them.
 func (d *Distinct) holders() iter.Seq[holder] {
 	return func(yield func(holder) bool) {
+		var some []holder
 		for i := range d.shards {
-			for _, h := range d.shards[i].holders() {
-				if !yield(h) {
-					return
+			for at := uint32(1); at > 0; {
+				some, at = d.shards[i].appendHolders(some[:0], at)
+				for _, h := range some {
+					if !yield(h) {
+						return
+					}
 				}
 			}
 		}
@@ -226,7 +230,8 @@ func (d *Distinct) holders() iter.Seq[holder] {
 
 // All yields every key, without the blocks, and its counts as [Distinct.Counts]
 // tells them, if any window has one. They are good until the next key. What comes
-// or goes meanwhile may be among them or not.
+// or goes meanwhile may be among them or not, and what goes and comes again may be
+// among them twice.
 func (d *Distinct) All(now time.Time) iter.Seq2[Key, []int64] {
 	return func(yield func(Key, []int64) bool) {
 		var counts []int64

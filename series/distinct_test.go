@@ -222,6 +222,33 @@ func TestDistinctAll(t *testing.T) {
 	}
 }
 
+// A walk takes along only a few at a time, so it keeps nobody waiting: what is there
+// all the time comes once, and some of what comes meanwhile does, too.
+func TestDistinctAllAmongComersAndGoers(t *testing.T) {
+	d := defineDistinct(t, Definition{Type: IP, Interval: time.Minute, Windows: 2, MaxKeys: 2000}) // one shard
+	now := at("10:00:00")
+	for i := range 1500 {
+		d.Add(numbered(i, false), "a", now)
+	}
+	seen := map[Key]int{}
+	for k := range d.All(now) {
+		seen[k]++
+		if i := len(seen); i <= 500 {
+			d.Remove(numbered(1500-i, false))
+			d.Add(numbered(1500+i, false), "a", now)
+			d.Add(numbered(2000+i, false), "a", now)
+		}
+	}
+	for i := range 1000 {
+		if n := seen[numbered(i, false)]; n != 1 {
+			t.Fatalf("%s came %d times", numbered(i, false), n)
+		}
+	}
+	if len(seen) <= 1500 {
+		t.Error("all keys were taken along before the first one came")
+	}
+}
+
 // What has expired leaves while others are added, until nothing of it is left.
 func TestDistinctExpiry(t *testing.T) {
 	d := defineDistinct(t, Definition{Type: CIDR, Interval: time.Minute, Windows: 3}, Mask{IPv4: 24})

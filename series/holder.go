@@ -1,7 +1,6 @@
 package series
 
 import (
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -199,11 +198,24 @@ func (sh *shard) values(i uint32, oldest int64) (sum int64) {
 	return sum
 }
 
-// holders are all that the shard has now.
-func (sh *shard) holders() []holder {
+// atOnce is how many indexes a walk looks at under one lock.
+const atOnce = 256
+
+// appendHolders appends those that have the indexes from the given one on, as many
+// as are looked at once, and returns the index behind them; 0 behind the last one.
+func (sh *shard) appendHolders(dst []holder, from uint32) (holders []holder, next uint32) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return slices.Collect(maps.Keys(sh.index))
+	next = min(from+atOnce, sh.rows.used+1)
+	for i := from; i < next; i++ {
+		if sh.lives(i) {
+			dst = append(dst, sh.heads.at(i).holder)
+		}
+	}
+	if next > sh.rows.used {
+		next = 0
+	}
+	return dst, next
 }
 
 // sweep looks at one holder, while there is a pass: it drops what has expired of
