@@ -11,7 +11,7 @@ type Carried struct {
 	Keys    int   // taken over, with one window at least
 	Foreign int   // keys that the new type does not take
 	Past    int64 // counted in windows that began before all those of the new series
-	Folded  int64 // counted by keys that were evicted: only in blocks, which are not taken over
+	Folded  int64 // counted by keys that were evicted: only in blocks, which are not taken over; too low by what is added meanwhile
 }
 
 // CarryFrom takes over what another series counts whose interval, windows, type or
@@ -26,6 +26,7 @@ type Carried struct {
 // end, the new one has covered.
 func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
 	s.clock.since(old.clock.begun(now), now)
+	evicted := old.Stats().Evicted > 0
 	for _, counts := range old.Blocks(Mask{}, now) {
 		c.Folded, _ = plus(c.Folded, sum(counts))
 	}
@@ -43,6 +44,10 @@ func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
 			c.Keys++
 		}
 	}
+	if !evicted {
+		c.Folded = 0 // the difference is what was added in between
+	}
+	c.Folded = max(c.Folded, 0)
 	return c
 }
 

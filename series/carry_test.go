@@ -121,6 +121,38 @@ func TestCarryingAFullSeries(t *testing.T) {
 	checkStructure(t, to)
 }
 
+// Sessions go on to add to the old series. Nothing was evicted, so nothing is said to
+// have been left to networks.
+func TestCarryingFromASeriesInUse(t *testing.T) {
+	from, to := define(t, IP, time.Minute, 2), define(t, IP, time.Minute, 3)
+	now := at("10:00:00")
+	for i := range 1000 {
+		from.Add(numbered(i, false), 1, now)
+	}
+	added := make(chan int64)
+	stop := make(chan struct{})
+	go func() {
+		for n := int64(0); ; n++ {
+			select {
+			case <-stop:
+				added <- n
+				return
+			default:
+				from.Add(numbered(int(n)%1000, false), 1, now)
+			}
+		}
+	}()
+	for range 20 {
+		if lost := to.CarryFrom(from, now).Lost(); lost != "" {
+			t.Fatalf("lost %s", lost)
+		}
+	}
+	close(stop)
+	if <-added == 0 {
+		t.Error("nothing was added meanwhile")
+	}
+}
+
 // What the old series has seen from begin to end, the new one has covered.
 func TestCarryingWhatWasCovered(t *testing.T) {
 	for _, row := range []struct {
