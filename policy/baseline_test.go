@@ -99,6 +99,34 @@ rules:
 	}
 }
 
+// Hours in which nothing came were counted too: the first message after a quiet night
+// is judged.
+func TestABaselineBeginsWithTheDaemon(t *testing.T) {
+	const yaml = `
+series:
+  sent: {type: string, interval: 10m, windows: 6, add: {at: rcpt, key: sasl_username}}
+  names: {type: string, interval: 10m, windows: 6, distinct: recipient, add: {at: rcpt, key: sasl_username}}
+rules:
+  - {name: burst, at: rcpt, if: {series: sent, above: 5x, baseline: {windows: 1-5}, min: 3}, then: tempfail}
+  - {name: spread, at: rcpt, if: {series: names, above: 5x, baseline: {windows: 1-5}, min: 2}, then: tempfail}
+`
+	begun := newWorldAt(t, yaml, begin)
+	reloaded := newWorldAt(t, `series: {}`, begin)
+	reloaded.follow(yaml)
+	for name, w := range map[string]*world{"from the start": begun, "from a reload on": reloaded} {
+		w.now = begin.Add(50 * time.Minute)
+		ev := w.client("198.51.100.7")
+		ev.SetText(policy.SASLUsername, "alice")
+		for i, want := range []string{"", "spread", "burst"} {
+			ev.SetRecipient(fmt.Sprintf("<%d@example.com>", i))
+			v, err := w.engine.Decide(ev, policy.Rcpt, w.now)
+			if err != nil || v.Rule != want {
+				t.Errorf("%s: recipient %d: rule %q, error %v; want %q", name, i+1, v.Rule, err, want)
+			}
+		}
+	}
+}
+
 func TestBaselineInTheLogAndTheReply(t *testing.T) {
 	w := newWorld(t, `
 series:

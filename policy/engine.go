@@ -37,6 +37,10 @@ type plan struct {
 type Options struct {
 	Log *slog.Logger
 
+	// Start is when all series begin to count; the zero Time stands for the first
+	// event of each.
+	Start time.Time
+
 	// Stats to go on with. Nil stands for those of the engine before, and of none
 	// for new ones.
 	Stats *Stats
@@ -62,7 +66,7 @@ func NewEngine(p *Policy, o Options) (*Engine, error) {
 		log:   decisionLog{held: newHeld()},
 		stats: new(Stats),
 	}
-	e, _, err := none.Successor(p, o, time.Time{})
+	e, _, err := none.Successor(p, o, o.Start)
 	return e, err
 }
 

@@ -26,7 +26,14 @@ type world struct {
 // begin is the begin of an hour, so that windows begin there too.
 var begin = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
+// newWorld has an engine that begins to count with its first event.
 func newWorld(t testing.TB, yaml string) *world {
+	t.Helper()
+	return newWorldAt(t, yaml, time.Time{})
+}
+
+// newWorldAt has an engine that begins to count then.
+func newWorldAt(t testing.TB, yaml string, start time.Time) *world {
 	t.Helper()
 	conf, err := config.Parse("policy.yaml", []byte(yaml))
 	if err != nil {
@@ -37,6 +44,7 @@ func newWorld(t testing.TB, yaml string) *world {
 	options := policy.Options{
 		Log:          slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&w.log, level), slog.NewTextHandler(&w.text, level))),
 		OwnAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+		Start:        start,
 		Monotonic:    func(time.Time) time.Duration { return w.monotonic },
 	}
 	if w.engine, err = policy.NewEngine(conf.Policy, options); err != nil {

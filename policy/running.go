@@ -46,6 +46,15 @@ func (r *running) counter() Counter {
 	return r.series
 }
 
+// begin lets the series count from now on, also before its first event.
+func (r *running) begin(now time.Time) {
+	if r.distinct != nil {
+		r.distinct.Begin(now)
+		return
+	}
+	r.series.Begin(now)
+}
+
 // serves reports whether the series is as the other one has to be. Blocks of
 // different values are counted only under the masks for which it was made.
 func (r *running) serves(as *running) bool {

@@ -27,7 +27,7 @@ type Reshaped struct {
 // Series that did not change are the same in both, and so are open_sessions, the
 // penalties of rules of the same name, the watch over the clock and what the log
 // holds back; a series that changed takes over what it
-// can of the counts as they are now. Options.Monotonic is not looked at.
+// can of the counts as they are now. Options.Start and Options.Monotonic are not looked at.
 //
 // This engine goes on until [Engine.Retire]. What it adds to a series while that is
 // carried over can be missed there.
@@ -51,6 +51,9 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 		r, err := p.run(s)
 		if err != nil {
 			return nil, changes, err
+		}
+		if !now.IsZero() {
+			r.begin(now)
 		}
 		r = changes.follow(e.find(s.Name), r, now)
 		next.series = append(next.series, r)

@@ -102,6 +102,9 @@ func (d *Distinct) shard(h holder) *shard { return &d.shards[shardOf(h, len(d.sh
 
 func (d *Distinct) oldest(current int64) int64 { return current - int64(d.def.Windows-1) }
 
+// Begin is as [Series.Begin].
+func (d *Distinct) Begin(now time.Time) { d.clock.read(now) }
+
 // Covered is as [Series.Covered].
 func (d *Distinct) Covered(now time.Time) int {
 	return int(min(d.clock.covered(now), int64(d.def.Windows-1)))

@@ -183,9 +183,13 @@ func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int
 	return counts, elapsed
 }
 
+// Begin lets the series count from now on: what has not come until its first Add was
+// not there. It is nothing to a series that was given a time before.
+func (s *Series) Begin(now time.Time) { s.clock.read(now) }
+
 // Covered is how many windows before the current one the series has counted from
 // their begin to their end, Windows-1 at the most. It began to count with the
-// first time that it was given.
+// first time that it was given, to whatever method.
 func (s *Series) Covered(now time.Time) int {
 	return int(min(s.clock.covered(now), int64(s.def.Windows-1)))
 }

@@ -39,7 +39,7 @@ func terms(conf *config.Config, engine *policy.Engine) milter.Terms {
 
 // options are an engine's surroundings.
 func (r *reloader) options() policy.Options {
-	return policy.Options{Log: r.log.Logger, OwnAddresses: ownAddresses(r.log.Logger), Notify: r.notifier.Fired}
+	return policy.Options{Log: r.log.Logger, Start: r.now(), OwnAddresses: ownAddresses(r.log.Logger), Notify: r.notifier.Fired}
 }
 
 // reload reads the file again and puts it in force as a whole. When anything is

@@ -70,7 +70,8 @@ func serve(path string, out io.Writer) error {
 	defer log.Close(flushTime)
 	limitMemory(log.Logger)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
-	reloads := &reloader{path: path, started: conf, notifier: notifier, log: log, conf: conf}
+	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
+	reloads := &reloader{path: path, started: conf, server: server, notifier: notifier, log: log, conf: conf}
 	engine, err := policy.NewEngine(conf.Policy, reloads.options())
 	if err != nil {
 		return err
@@ -84,9 +85,7 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
 	server.Adopt(terms(conf, engine))
-	reloads.server = server
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	inForce := func() *policy.Engine { return server.InForce().Engine }
