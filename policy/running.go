@@ -64,12 +64,14 @@ func (r *running) serves(as *running) bool {
 }
 
 // carryFrom takes over what it can of the series from before, and says what not.
-// Which values were shown is known to none but to the series that counted them.
 func (r *running) carryFrom(before *running, now time.Time) (lost string) {
-	if r.series == nil || before.series == nil {
-		return "all counts, since different values are counted"
+	switch {
+	case r.series != nil && before.series != nil:
+		return r.series.CarryFrom(before.series, now).Lost()
+	case r.distinct != nil && before.distinct != nil && *r.of == *before.of:
+		return r.distinct.CarryFrom(before.distinct, now).Lost()
 	}
-	return r.series.CarryFrom(before.series, now).Lost()
+	return "all counts, since something else is counted"
 }
 
 // tell logs how many counts stopped at the limit since the last time, and which

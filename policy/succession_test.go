@@ -70,7 +70,7 @@ series:
 		{
 			"one counts different values",
 			`series: {a: {type: ip, interval: 5m, windows: 6, distinct: client_address, add: {at: connect}}, b: {type: ip, interval: 5m, windows: 6, add: {at: connect}}}`,
-			`kept b; a lost "all counts, since different values are counted"`, 1,
+			`kept b; a lost "all counts, since something else is counted"`, 1,
 		},
 	} {
 		w := newWorld(t, before)
@@ -187,10 +187,10 @@ func TestAStepOfTheClockDuringAReloadIsTold(t *testing.T) {
 }
 
 // Blocks of different values are counted under the masks that rules name: a rule
-// with another one begins them anew, one that goes does not.
+// with another one makes the series anew, one that goes does not. Neither loses any.
 func TestADistinctSeriesIsKeptAsLongAsItHasTheMasks(t *testing.T) {
-	policyWith := func(masks ...string) string {
-		yaml := "series: {names: {type: ip, interval: 5m, windows: 6, distinct: helo_name, add: {at: helo}}}\nrules:\n"
+	policyWith := func(of string, masks ...string) string {
+		yaml := "series: {names: {type: ip, interval: 5m, windows: 6, distinct: " + of + ", add: {at: helo}}}\nrules:\n"
 		for i, m := range masks {
 			yaml += fmt.Sprintf("  - {name: r%d, at: helo, if: {series: names, mask: {ipv4: %s, ipv6: 64}, above: 9}, then: tempfail}\n", i, m)
 		}
@@ -198,16 +198,26 @@ func TestADistinctSeriesIsKeptAsLongAsItHasTheMasks(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name          string
-		before, after []string
+		before, after string
 		want          string
+		count         int64 // of the /16
 	}{
-		{"the same masks", []string{"24", "16"}, []string{"16", "24"}, "kept names"},
-		{"one less", []string{"24", "16"}, []string{"24"}, "kept names"},
-		{"one more", []string{"24"}, []string{"24", "16"}, `; names lost "all counts, since different values are counted"`},
+		{"the same masks", policyWith("helo_name", "24", "16"), policyWith("helo_name", "16", "24"), "kept names", 2},
+		{"one less", policyWith("helo_name", "24", "16"), policyWith("helo_name", "24"), "kept names", 2},
+		{"one more", policyWith("helo_name", "24"), policyWith("helo_name", "24", "16"), `; names lost ""`, 2},
+		{"of something else", policyWith("helo_name", "16"), policyWith("client_address", "16"), `; names lost "all counts, since something else is counted"`, 0},
 	} {
-		w := newWorld(t, policyWith(row.before...))
-		if got := toldChanges(w.follow(policyWith(row.after...))); got != row.want {
+		w := newWorld(t, row.before)
+		for i, name := range []string{"a", "b", "b"} {
+			ev := w.client(fmt.Sprintf("198.51.100.%d", i))
+			ev.SetHelo(name)
+			w.decide(ev, policy.Helo)
+		}
+		if got := toldChanges(w.follow(row.after)); got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+		if n := w.engine.Counter("names").Count(addrKey("198.51.100.9"), series.Mask{IPv4: 16}, 0, 5, w.now); n != row.count {
+			t.Errorf("%s: the /16 shows %d names, want %d", row.name, n, row.count)
 		}
 	}
 }

@@ -2,15 +2,17 @@ package series
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 )
 
-// Carried is what [Series.CarryFrom] took over and what it could not.
+// Carried is what [Series.CarryFrom] or [Distinct.CarryFrom] took over and what it could not.
 type Carried struct {
 	Keys    int   // taken over, with one window at least
 	Foreign int   // keys that the new type does not take
-	Past    int64 // counted in windows that began before all those of the new series
+	Past    int64 // counted, by keys and not by blocks, in windows that began before all those of the new series
 	Folded  int64 // counted by keys that were evicted: only in blocks, which are not taken over; too low by what is added meanwhile
 }
 
@@ -72,6 +74,88 @@ func ageBy(interval, other time.Duration, age int, now time.Time) int {
 	t := now.UnixNano()
 	began := (floorDiv(t, int64(other)) - int64(age)) * int64(other)
 	return int(floorDiv(t, int64(interval)) - floorDiv(began, int64(interval)))
+}
+
+// CarryFrom is [Series.CarryFrom] for what another Distinct has been shown, whose
+// masks may be different, too. Blocks that it kept go over as they are; those of a
+// mask that is new have what the addresses in them have shown. Past is the sum of
+// the windows' counts.
+func (d *Distinct) CarryFrom(old *Distinct, now time.Time) (c Carried) {
+	d.clock.since(old.clock.begun(now), now)
+	current, _ := old.clock.read(now)
+	for h := range old.holders() {
+		if !d.Takes(h.Key) {
+			if h.single() {
+				c.Foreign++
+			}
+			continue
+		}
+		any := false
+		for _, delta := range old.shard(h).shown(h, old.oldest(current), old.clock) {
+			kept := d.carry(h, old, &delta, now)
+			any = any || kept
+			if !kept && h.single() {
+				c.Past, _ = plus(c.Past, delta.count())
+			}
+		}
+		if any && h.single() {
+			c.Keys++
+		}
+	}
+	return c
+}
+
+// carry adds what a holder has shown in one window, to all that are to have it from
+// this holder. It reports false when the window is none of the series'.
+func (d *Distinct) carry(h holder, old *Distinct, delta *Delta, now time.Time) bool {
+	current, _ := d.clock.read(now)
+	w := d.clock.window(delta.Start)
+	if w < d.oldest(current) {
+		return false
+	}
+	for _, bits := range d.kept(h.Key) {
+		if bits == h.bits || h.single() && !slices.Contains(old.kept(h.Key), bits) {
+			to := h.block(bits)
+			sh := d.shard(to)
+			sh.mu.Lock()
+			sh.take(to, delta, momentOf(w, d.def.Windows))
+			sh.mu.Unlock()
+			d.tidy(sh, d.oldest(current))
+		}
+	}
+	return true
+}
+
+// shown is all that a holder has shown in the windows that are left.
+func (sh *shard) shown(h holder, oldest int64, c *clock) (all []Delta) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	i, known := sh.index[h]
+	if !known {
+		return nil
+	}
+	for w, s := range sh.between(i, math.MaxInt64, oldest) {
+		if s.n > 0 {
+			all = append(all, sh.delta(i, c.start(w), s, 0))
+		}
+	}
+	return all
+}
+
+// take adds what a holder has shown elsewhere as if it were shown here.
+func (sh *shard) take(h holder, delta *Delta, m moment) {
+	i, s := sh.at(h, m)
+	if s != nil && sh.put(s, delta) {
+		sh.changes.note(i)
+	}
+}
+
+// count is how many values there are.
+func (d *Delta) count() int64 {
+	if d.Sketch != nil {
+		return max(many, d.Sketch.registers().total().estimate())
+	}
+	return int64(len(d.Values))
 }
 
 func sum(counts []int64) (total int64) {

@@ -3,6 +3,7 @@ package series
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -119,6 +120,78 @@ func TestCarryingAFullSeries(t *testing.T) {
 		t.Errorf("%d keys; all count %d, want %d", to.Len(), to.Count(numbered(0, true), Mask{}, 0, 0, now), from.Len())
 	}
 	checkStructure(t, to)
+}
+
+// What different values were shown goes over with another interval, other windows and
+// other masks: the new series counts as if all had been added to it.
+func TestCarryingDifferentValues(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		interval time.Duration
+		windows  int
+		masks    []Mask
+		lost     bool
+	}{
+		{"the same, with fewer keys", time.Minute, 4, []Mask{{24, 64}}, false},
+		{"more windows", time.Minute, 6, []Mask{{24, 64}}, false},
+		{"fewer windows", time.Minute, 2, []Mask{{24, 64}}, true},
+		{"twice the interval", 2 * time.Minute, 4, []Mask{{24, 64}}, false},
+		{"one more mask", time.Minute, 4, []Mask{{24, 64}, {16, 48}}, false},
+		{"another mask", time.Minute, 4, []Mask{{20, 48}}, false},
+	} {
+		from := defineDistinct(t, Definition{Type: IP, Interval: time.Minute, Windows: 4}, Mask{24, 64})
+		def := Definition{Type: IP, Interval: row.interval, Windows: row.windows, MaxKeys: 10_000}
+		to, want := defineDistinct(t, def, row.masks...), defineDistinct(t, def, row.masks...)
+		r := rand.New(rand.NewPCG(4, 5))
+		now := at("10:00:00")
+		for range 4000 {
+			now = now.Add(time.Duration(r.Int64N(int64(110 * time.Millisecond))))
+			k, value := numbered(r.IntN(9)*50, false), strconv.Itoa(r.IntN(300))
+			from.Add(k, value, now)
+			want.Add(k, value, now)
+		}
+		c := to.CarryFrom(from, now)
+		if c.Keys != 9 || (c.Lost() != "") != row.lost {
+			t.Errorf("%s: %d keys, lost %q", row.name, c.Keys, c.Lost())
+		}
+		for i := range 9 {
+			for _, m := range append(row.masks, Host) {
+				k := numbered(i*50, false)
+				g, _ := to.Counts(nil, k, m, now)
+				w, _ := want.Counts(nil, k, m, now)
+				g, w = append(g, to.Count(k, m, 0, row.windows-1, now)), append(w, want.Count(k, m, 0, row.windows-1, now))
+				if !slices.Equal(g, w) {
+					t.Errorf("%s: %s/%d: %v, want %v", row.name, k, m.IPv4, g, w)
+				}
+			}
+		}
+		told := 0
+		to.Deltas(func(Delta) { told++ })
+		if told == 0 {
+			t.Errorf("%s: nothing of it is told", row.name)
+		}
+	}
+}
+
+// Of different values, too, it is told what another type does not take, what is too
+// old, and what keeps to a smaller bound.
+func TestWhatOfDifferentValuesIsLost(t *testing.T) {
+	from := defineDistinct(t, Definition{Type: IP, Interval: time.Minute, Windows: 4}, Mask{24, 64})
+	addrs := []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"}
+	for _, addr := range addrs {
+		for n := range 100 {
+			from.Add(key(addr), strconv.Itoa(n), at("10:00:00"))
+		}
+	}
+	for _, addr := range addrs {
+		from.Add(key(addr), "a", at("10:03:00"))
+	}
+	from.Remove(key("192.0.2.2"))
+	to := defineDistinct(t, Definition{Type: CIDR, Interval: time.Minute, Windows: 2, MaxKeys: 1}, Mask{24, 64})
+	c := to.CarryFrom(from, at("10:03:00"))
+	if c.Keys != 1 || c.Foreign != 1 || c.Past < 95 || c.Past > 105 || to.Len() != 1 {
+		t.Errorf("%+v, %d are kept", c, to.Len())
+	}
 }
 
 // Sessions go on to add to the old series. Nothing was evicted, so nothing is said to

@@ -78,21 +78,25 @@ func (sh *shard) tell(i uint32, c *clock) (deltas []Delta) {
 	if !sh.lives(i) {
 		return nil
 	}
-	h := sh.heads.at(i).holder
 	for w, s := range sh.between(i, math.MaxInt64, longAgo) {
-		if s.told == s.n {
-			continue
+		if s.told != s.n {
+			deltas = append(deltas, sh.delta(i, c.start(w), s, s.told))
+			s.told = s.n
 		}
-		delta := Delta{Key: h.Key, Bits: h.bits, Start: c.start(w)}
-		if s.n == many {
-			delta.Sketch = registers(sh.sets.sketches.at(s.at)).sketch()
-		} else {
-			delta.Values = slices.Clone(sh.sets.values(*s)[s.told:])
-		}
-		s.told = s.n
-		deltas = append(deltas, delta)
 	}
 	return deltas
+}
+
+// delta is a set of a holder, of whose hashes so many are left out.
+func (sh *shard) delta(i uint32, start int64, s *set, told uint8) Delta {
+	h := sh.heads.at(i).holder
+	d := Delta{Key: h.Key, Bits: h.bits, Start: start}
+	if s.n == many {
+		d.Sketch = registers(sh.sets.sketches.at(s.at)).sketch()
+	} else {
+		d.Values = slices.Clone(sh.sets.values(*s)[told:])
+	}
+	return d
 }
 
 // Merge puts in what another series of the same definition has told, and reports
@@ -122,14 +126,20 @@ func (sh *shard) merge(h holder, delta *Delta, m moment) (changed bool) {
 		return false
 	}
 	told := s.told == s.n
+	changed = sh.put(s, delta)
+	if told {
+		s.told = s.n
+	}
+	return changed
+}
+
+// put adds the values of a delta to a set and reports whether that changed it.
+func (sh *shard) put(s *set, delta *Delta) (changed bool) {
 	for _, hash := range delta.Values {
 		changed = sh.sets.add(s, hash) || changed
 	}
 	if delta.Sketch != nil {
 		changed = sh.sets.merge(s, delta.Sketch.registers()) || changed
-	}
-	if told {
-		s.told = s.n
 	}
 	return changed
 }
