@@ -42,12 +42,7 @@ func (t *Table) Name() string { return t.name }
 // String tells how many keys the table has.
 func (t *Table) String() string {
 	rows := t.rows.Load()
-	n := len(rows.exact) + len(rows.domains)
-	for p := range rows.networks {
-		if !p.IsSingleIP() {
-			n++
-		}
-	}
+	n := len(rows.exact) + len(rows.domains) + len(rows.networks)
 	if n == 1 {
 		return "1 key"
 	}
@@ -81,14 +76,10 @@ func isPrefix(text string) bool {
 	return err == nil
 }
 
-// addNetwork adds a network. A single address is a text as well: the key of a
-// series of texts may be one.
+// addNetwork adds a network, or a single address.
 func (r *tableRows) addNetwork(p netip.Prefix, n int64) error {
 	if err := addRow(r.networks, p, p.String(), n); err != nil {
 		return err
-	}
-	if p.IsSingleIP() {
-		r.exact[p.Addr().String()] = n
 	}
 	lengths := &r.lengths[family(p.Addr())]
 	at, known := slices.BinarySearchFunc(*lengths, p.Bits(), func(have, bits int) int { return bits - have })
@@ -110,19 +101,31 @@ func addRow[K comparable](rows map[K]int64, key K, text string, n int64) error {
 }
 
 // number is what the table has for a key: the number of the most specific
-// network that holds the whole block of an address under the mask; or of the
-// text, else of its domain.
+// network that holds the whole block of an address under the mask, or an address
+// that is a text; else of the text, else of its domain.
 func (t *Table) number(key series.Key, m series.Mask) (n int64, ok bool) {
 	rows := t.rows.Load()
 	if addr := key.Addr(); addr.IsValid() {
 		return rows.ofBlock(m.Of(addr))
 	}
 	text := key.String()
-	if n, ok = rows.exact[text]; ok {
-		return n, ok
+	if len(rows.networks) > 0 && looksLikeAddr(text) {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			n, ok = rows.ofBlock(series.Host.Of(addr))
+		}
 	}
-	n, ok = rows.domains[text[strings.LastIndexByte(text, '@')+1:]]
+	if !ok {
+		n, ok = rows.exact[text]
+	}
+	if !ok {
+		n, ok = rows.domains[text[strings.LastIndexByte(text, '@')+1:]]
+	}
 	return n, ok
+}
+
+// looksLikeAddr keeps the other texts from being parsed, whose errors take memory.
+func looksLikeAddr(text string) bool {
+	return strings.ContainsAny(text, ".:") && strings.Trim(text, "0123456789abcdef.:") == ""
 }
 
 func (r *tableRows) ofBlock(block netip.Prefix) (n int64, ok bool) {

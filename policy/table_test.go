@@ -63,11 +63,15 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: %d, want %d", row.name, got, row.want)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { table.number(series.TextKey("dave@example.org"), host) }); n != 0 {
-		t.Errorf("a look-up allocates %v times", n)
+	for _, text := range []string{"dave@example.org", "4711", "198.51.100.8"} {
+		if n := testing.AllocsPerRun(100, func() { table.number(series.TextKey(text), host) }); n != 0 {
+			t.Errorf("looking %s up allocates %v times", text, n)
+		}
 	}
-	if got, _ := table.number(series.TextKey("192.0.2.7"), host); got != 30 {
-		t.Errorf("an address that is a text has %d, want 30", got)
+	for text, want := range map[string]int64{"192.0.2.7": 30, "192.0.2.8": 20, "2001:db8::1": 50, "192.0.2": 0, "beef:": 0} {
+		if got, _ := table.number(series.TextKey(text), host); got != want {
+			t.Errorf("the text %s has %d, want %d", text, got, want)
+		}
 	}
 	if got := table.String(); got != "12 keys" {
 		t.Errorf("the table has %s", got)
