@@ -229,7 +229,7 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 			continue
 		}
 		unheard := fired.RefusesAt(s) && ev.Unheard.Has(s)
-		fired.Shadow = r.Shadow || e.policy.Shadow || unheard
+		fired.Shadow = r.shadow || unheard
 		e.record(ev, r, fired, now)
 		if r.Shadow || unheard {
 			shadowRefusal = shadowRefusal || r.Shadow && fired.RefusesAt(s)
@@ -248,7 +248,11 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 
 // record counts and keeps that a rule fired, and tells who wants to hear of it.
 func (e *Engine) record(ev *Event, r *rule, v *Verdict, now time.Time) {
-	r.decisions.Add(1)
+	decisions := r.decisions
+	if v.Shadow != r.shadow { // it went unheard
+		decisions = e.stats.decisions(RuleVerdict{r.Name, r.Then, true})
+	}
+	decisions.Add(1)
 	e.stats.Recent.add(ev, v, now)
 	e.log.verdict(ev, v, now)
 	e.tell(ev, r, v, now)

@@ -15,14 +15,15 @@ type rule struct {
 	reply    replyTemplate
 	all, any []condition
 	retry    bool // a text of the rule says when to try again
+	shadow   bool // the rule is not enforced, or the policy is not
 
 	penalties *penalties     // nil: the rule gives none
 	decisions *atomic.Uint64 // how many it has taken
 }
 
 func (e *Engine) newRule(r *Rule) (*rule, error) {
-	compiled := &rule{Rule: r}
-	compiled.decisions = e.stats.decisions(RuleVerdict{r.Name, r.Then, r.Shadow || e.policy.Shadow})
+	compiled := &rule{Rule: r, shadow: r.Shadow || e.policy.Shadow}
+	compiled.decisions = e.stats.decisions(RuleVerdict{r.Name, r.Then, compiled.shadow})
 	switch r.Then {
 	case Tempfail, Reject, Disconnect:
 		reply, err := newReply(r.Reply, r.Then)
@@ -45,7 +46,7 @@ func (e *Engine) newRule(r *Rule) (*rule, error) {
 	}
 	compiled.retry = compiled.tellsRetry()
 	if r.Penalty > 0 {
-		compiled.penalties = newPenalties(r.Shadow || e.policy.Shadow)
+		compiled.penalties = newPenalties(compiled.shadow)
 	}
 	return compiled, nil
 }

@@ -56,6 +56,24 @@ func TestStatsCountWhatTheEngineDoes(t *testing.T) {
 	}
 }
 
+// A refusal at a stage where a session's MTA does not wait refuses nothing, and is
+// counted as one in shadow.
+func TestStatsOfAnUnheardRefusal(t *testing.T) {
+	w := newWorld(t, `rules: [{name: no, at: mail, then: reject}]`)
+	ev := w.client("198.51.100.1")
+	w.decide(ev, policy.Mail)
+	ev.Unheard = policy.Stages(policy.Mail)
+	w.decide(ev, policy.Mail)
+	w.decide(ev, policy.Mail)
+	want := map[policy.RuleVerdict]uint64{
+		{Rule: "no", Verdict: policy.Reject}:               1,
+		{Rule: "no", Verdict: policy.Reject, Shadow: true}: 2,
+	}
+	if got := w.engine.Stats().Decisions(); !maps.Equal(got, want) {
+		t.Errorf("%v; want %v", got, want)
+	}
+}
+
 // The engine that takes another one's place goes on with its numbers and its
 // decisions, under the names of the rules.
 func TestStatsOutliveAnEngine(t *testing.T) {
