@@ -272,16 +272,16 @@ func (e *Engine) SetPenalty(p Penalty, now time.Time) {
 	}
 }
 
-// RemovePenalty ends the penalty of a key, spelt as a verdict has it, and
-// reports whether one ran. It is an error that the rule gives no penalties.
+// RemovePenalty ends the penalty of a key, spelt as a verdict has it, or of the
+// block ADDRESS/BITS that an address is in, and reports whether one ran. It is an error that the rule gives no penalties.
 func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 	r := e.penalizingRule(rule)
 	if r == nil {
 		return false, UnknownError{"rule with a penalty", rule, e.penalizingNames()}
 	}
 	subjects := []Subject{{Text: key}, {Text: boundedKey(normalText(key))}}
-	if network, err := ParseNetwork(key); err == nil {
-		subjects = append(subjects, Subject{Network: network})
+	if t, err := ParseBlock(key); err == nil {
+		subjects = append(subjects, Subject{Network: t.Block()})
 	}
 	ran := false
 	for _, s := range subjects {

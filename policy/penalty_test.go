@@ -204,7 +204,7 @@ func TestPenaltyIsRemoved(t *testing.T) {
 		{"harvest", "198.51.100.8", "false, <nil>"},
 		{"harvest", "198.51.100.7", "true, <nil>"},
 		{"harvest", "198.51.100.7", "false, <nil>"},
-		{"harvest", "198.51.100.0/24", "true, <nil>"},
+		{"harvest", "198.51.100.9/24", "true, <nil>"},
 		{"harvst", "198.51.100.7", `false, unknown rule with a penalty "harvst"; did you mean harvest?`},
 		{"trusted", "198.51.100.7", `false, unknown rule with a penalty "trusted"; there is harvest`},
 	} {
