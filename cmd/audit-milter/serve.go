@@ -56,6 +56,10 @@ in progress may finish it, all within 10 seconds.`,
 }
 
 func serve(path string, out io.Writer) error {
+	// From the beginning on: an early SIGHUP would end the process, and systemd
+	// take that for its wish.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	conf, err := config.Load(path)
 	if err != nil {
 		return configError{err}
@@ -86,8 +90,8 @@ func serve(path string, out io.Writer) error {
 		return err
 	}
 	server.Adopt(terms(conf, engine))
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	ends := make(chan os.Signal, 1) // of its own: what does not fit into a channel is lost
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
 	inForce := func() *policy.Engine { return server.InForce().Engine }
 	endConsole := doors.serve(&admin.Server{
 		Engine:  inForce,
@@ -101,7 +105,7 @@ func serve(path string, out io.Writer) error {
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	tellFewDescriptors(conf, log.Logger)
-	err = supervise(reloads, listeners, signals)
+	err = supervise(reloads, listeners, hangups, ends)
 	endConsole()
 	notifier.Close(notifyTime)
 	server.InForce().Engine.Close() // it may hold lines back, and the log ends with the next one
@@ -110,7 +114,7 @@ func serve(path string, out io.Writer) error {
 }
 
 // supervise serves all listeners until a signal ends it or one fails.
-func supervise(r *reloader, listeners []net.Listener, signals <-chan os.Signal) error {
+func supervise(r *reloader, listeners []net.Listener, hangups, ends <-chan os.Signal) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for i, l := range listeners {
@@ -121,7 +125,7 @@ func supervise(r *reloader, listeners []net.Listener, signals <-chan os.Signal) 
 			}
 		})
 	}
-	err := waitForEnd(r, signals, failed)
+	err := waitForEnd(r, hangups, ends, failed)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if drainErr := r.server.Shutdown(ctx); drainErr != nil {
@@ -136,7 +140,7 @@ const lookTime = time.Second
 
 // waitForEnd waits for a signal that ends the daemon, or for a listener's
 // failure, which it returns. Meanwhile it reloads what is to be reloaded.
-func waitForEnd(r *reloader, signals <-chan os.Signal, failed <-chan error) error {
+func waitForEnd(r *reloader, hangups, ends <-chan os.Signal, failed <-chan error) error {
 	looks := time.NewTicker(lookTime)
 	defer looks.Stop()
 	for {
@@ -145,12 +149,11 @@ func waitForEnd(r *reloader, signals <-chan os.Signal, failed <-chan error) erro
 			return err
 		case <-looks.C:
 			r.lookAtFiles()
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				r.log.Info("draining", "signal", s.String(), "within", drainTime.String())
-				return nil
-			}
+		case <-hangups:
 			r.reload() // the log has its error
+		case s := <-ends:
+			r.log.Info("draining", "signal", s.String(), "within", drainTime.String())
+			return nil
 		}
 	}
 }
