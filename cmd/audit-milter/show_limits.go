@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func showLimitsCommand() *cobra.Command {
@@ -42,7 +43,7 @@ func printLimits(out io.Writer, a admin.Limits) {
 		fmt.Fprintln(w, "PERCENT\tCOUNT\tTHRESHOLD\tKEY\tRULE\tSERIES\tWINDOWS\tHOLDS")
 		for _, n := range a.Limits {
 			r := n.Reading
-			fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Percent, r.Count, thresholdText(r), r.Key, n.Rule, r.Series, windowsOf(r), yesNo(n.Holds))
+			fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Percent, r.Count, thresholdText(r), policy.Printable(r.Key), n.Rule, r.Series, windowsOf(r), yesNo(n.Holds))
 		}
 	})
 }

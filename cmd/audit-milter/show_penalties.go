@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func showPenaltiesCommand() *cobra.Command {
@@ -36,7 +37,7 @@ func printPenalties(out io.Writer, a admin.PenaltyList) {
 			if p.Shadow {
 				shadow = " (shadow)"
 			}
-			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", p.Rule, shadow, p.Key, local(p.Until), duration(int64(time.Until(p.Until)/time.Second)))
+			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", p.Rule, shadow, policy.Printable(p.Key), local(p.Until), duration(int64(time.Until(p.Until)/time.Second)))
 		}
 	})
 }

@@ -46,7 +46,7 @@ func printTop(out io.Writer, top admin.Top) {
 	table(out, func(w io.Writer) {
 		fmt.Fprintln(w, "COUNT\tKEY")
 		for _, e := range top.Top {
-			fmt.Fprintf(w, "%d\t%s\n", e.Count, e.Key)
+			fmt.Fprintf(w, "%d\t%s\n", e.Count, policy.Printable(e.Key))
 		}
 	})
 }
