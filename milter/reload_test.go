@@ -137,6 +137,9 @@ rules:
 		if p.seen.said("rule=m shadow=true") != 1 {
 			t.Errorf("the log does not say that rule m was not heard: %q", *p.seen.messages)
 		}
+		if n := p.server.InForce().Engine.Stats().Decisions()[policy.RuleVerdict{Rule: "m", Verdict: policy.Reject, Shadow: true}]; n != 1 {
+			t.Errorf("rule m is counted %d times as not enforced", n)
+		}
 		p.mta().hears(`y "550 5.7.1 mail·"`, client, `M "<a@b>·"`)
 		if behind, _ := p.reload(wide); behind != 1 {
 			t.Errorf("%d sessions lack something of what one of two negotiated for", behind)
