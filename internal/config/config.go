@@ -100,7 +100,7 @@ func Load(path string) (*Config, error) {
 // Parse is [Load] of a file that was already read. Its name is for messages,
 // and the paths in it are relative to its directory.
 func Parse(name string, data []byte) (*Config, error) {
-	return parse(name, data, os.ReadFile)
+	return parse(name, data, readWhole)
 }
 
 func parse(name string, data []byte, read func(path string) ([]byte, error)) (*Config, error) {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -51,7 +53,7 @@ func (f *File) Look() (changed bool, errs Errors) {
 	case !settled:
 		return false, nil
 	}
-	data, err := os.ReadFile(f.Path)
+	data, err := readWhole(f.Path)
 	if err != nil {
 		return false, f.fail(reason(err)) // and is tried again
 	}
@@ -66,6 +68,15 @@ func (f *File) fail(why string) Errors {
 	}
 	f.failed = why
 	return Errors{{File: f.Path, Msg: f.About + ": cannot read the file: " + why}}
+}
+
+// readWhole reads a file that a configuration names. A pipe is none: nobody may
+// ever write to it, and the daemon would wait.
+func readWhole(path string) ([]byte, error) {
+	if info := stat(path); info != nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, errors.New("it is a pipe; a file is needed")
+	}
+	return os.ReadFile(path)
 }
 
 // stat follows links, by which some files are replaced; nil when there is nothing.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +78,9 @@ func TestAListFollowsItsFile(t *testing.T) {
 			rename("link", "near.txt")
 		}, "", "2 networks"},
 		{"", func() {}, "read", "3 networks"},
+		{"it becomes a pipe", func() { syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); rename("pipe", "near.txt") }, "", "3 networks"},
+		{"which is not waited for", func() {}, `near.txt: list "near": cannot read the file: it is a pipe; a file is needed`, "3 networks"},
+		{"and told once", func() {}, "", "3 networks"},
 	} {
 		row.do()
 		changed, errs := c.Files[0].Look()
