@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/config"
@@ -23,8 +24,8 @@ type reloader struct {
 	notifier *notify.Notifier
 	log      *logging.Log
 
-	mu   sync.Mutex // one at a time; owns conf
-	conf *config.Config
+	mu   sync.Mutex // one at a time
+	conf atomic.Pointer[config.Config]
 }
 
 // terms are what a server serves by.
@@ -63,7 +64,7 @@ func (r *reloader) reload() (did []string, err error) {
 	r.notifier.Replace(conf.Notify)
 	behind, lacking := r.server.Adopt(terms(conf, next))
 	before.Retire(next)
-	r.conf = conf
+	r.conf.Store(conf)
 	did = r.tell(changes)
 	if behind > 0 {
 		r.log.Info("sessions lack a stage that the new policy needs, as long as they last", "sessions", behind, "stages", lacking)
@@ -72,18 +73,15 @@ func (r *reloader) reload() (did []string, err error) {
 	return did, nil
 }
 
-// token is what the console asks for.
-func (r *reloader) token() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.conf.Admin.Token
-}
+// token is what the console asks for. It does not wait for a reload, and so
+// neither do /health and /metrics.
+func (r *reloader) token() string { return r.conf.Load().Admin.Token }
 
 // lookAtFiles lets those files take effect that have changed.
 func (r *reloader) lookAtFiles() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.conf.Files {
+	for _, f := range r.conf.Load().Files {
 		changed, errs := f.Look()
 		if changed {
 			r.log.Info("a file has changed and was read", "file", f.Path, "of", f.About)
@@ -103,7 +101,7 @@ func (r *reloader) now() time.Time {
 
 // refuse logs why the old configuration stays.
 func (r *reloader) refuse(err error) {
-	r.log.SetLevel(r.conf.Log.Level)
+	r.log.SetLevel(r.conf.Load().Log.Level)
 	all, ok := errors.AsType[config.Errors](err)
 	if !ok {
 		r.log.Error("not reloaded: the old configuration stays", "error", err)
@@ -116,7 +114,7 @@ func (r *reloader) refuse(err error) {
 // tell logs what became of the series and of the other keys, and says it in
 // sentences.
 func (r *reloader) tell(changes policy.Changes) (did []string) {
-	p := r.conf.Policy
+	p := r.conf.Load().Policy
 	r.log.Info("reloaded", "config", r.path, "series", len(p.Series), "rules", len(p.Rules), "mode", mode(p),
 		"kept", len(changes.Kept), "reshaped", len(changes.Reshaped), "begun", len(changes.Begun), "dropped", len(changes.Dropped))
 	did = append(did, fmt.Sprintf("reloaded %s: %d series, %d rules, mode %s", r.path, len(p.Series), len(p.Rules), mode(p)))
@@ -139,7 +137,7 @@ func (r *reloader) tell(changes policy.Changes) (did []string) {
 		r.log.Warn("a restart is needed for what has changed there", "keys", strings.Join(keys, ", "))
 		did = append(did, "a restart is needed for what has changed in "+strings.Join(keys, ", "))
 	}
-	tellFewDescriptors(r.conf, r.log.Logger)
+	tellFewDescriptors(r.conf.Load(), r.log.Logger)
 	return did
 }
 
@@ -154,7 +152,7 @@ func (r *reloader) tellReshaped(s policy.Reshaped) string {
 
 // needRestart names the keys whose change does not take effect.
 func (r *reloader) needRestart() (keys []string) {
-	was, is := r.started, r.conf
+	was, is := r.started, r.conf.Load()
 	if !reflect.DeepEqual(was.Listen, is.Listen) {
 		keys = append(keys, "listen")
 	}

@@ -75,7 +75,8 @@ func serve(path string, out io.Writer) error {
 	limitMemory(log.Logger)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
 	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
-	reloads := &reloader{path: path, started: conf, server: server, notifier: notifier, log: log, conf: conf}
+	reloads := &reloader{path: path, started: conf, server: server, notifier: notifier, log: log}
+	reloads.conf.Store(conf)
 	engine, err := policy.NewEngine(conf.Policy, reloads.options())
 	if err != nil {
 		return err

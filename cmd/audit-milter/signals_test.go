@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,12 +10,12 @@ import (
 	"time"
 )
 
-// TestSIGTERMBehindReloads sends it while one reload is in hand, since its file is
-// a pipe and not yet written, and while another one waits.
-func TestSIGTERMBehindReloads(t *testing.T) {
+// TestWhileAReloadIsInHand keeps it so: its file is a pipe that is not yet written.
+// Meanwhile /health is answered, and a SIGTERM is not lost behind a SIGHUP that waits.
+func TestWhileAReloadIsInHand(t *testing.T) {
 	dir := t.TempDir()
 	pipe, file := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "file.yaml")
-	const config = "listen: unix:m.sock\nrules: [{name: greeted, at: helo, then: reject}]\n"
+	const config = "listen: unix:m.sock\nadmin: {http: 127.0.0.1:19738}\nrules: [{name: greeted, at: helo, then: reject}]\n"
 	for _, path := range []string{pipe, file} {
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 			t.Fatal(err)
@@ -37,6 +38,10 @@ func TestSIGTERMBehindReloads(t *testing.T) {
 	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // returns when the daemon reads
 	if err != nil {
 		t.Fatal(err)
+	}
+	client := http.Client{Timeout: 10 * time.Second}
+	if answer, err := client.Get("http://127.0.0.1:19738/health"); err != nil || answer.StatusCode != http.StatusOK {
+		t.Errorf("/health is answered %v, %v", answer, err)
 	}
 	for range 1000 { // so that one is taken before the other signal comes
 		cmd.Process.Signal(syscall.SIGHUP)
