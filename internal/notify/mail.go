@@ -68,7 +68,7 @@ func (m *Mail) send(ctx context.Context, n *notice) error {
 	}
 	err = m.submit(ctx, n.Node, message)
 	if answer, ok := errors.AsType[*textproto.Error](err); ok {
-		err = fmt.Errorf("the SMTP server answers %d %s", answer.Code, policy.Printable(answer.Msg))
+		err = fmt.Errorf("the SMTP server answers %d %s", answer.Code, said(answer.Msg))
 		if answer.Code/100 == 5 {
 			return permanentError{err}
 		}
@@ -95,13 +95,35 @@ func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
 	return nil
 }
 
+// maxHeard is how much an SMTP server may say in one dialogue, in bytes: a
+// certificate's chain and some lines are far less.
+const maxHeard = 256 << 10
+
+var errTalkative = fmt.Errorf("the SMTP server says more than %d KiB", maxHeard>>10)
+
+// hearing is a connection of which no more is read than that: a line is kept
+// until it ends.
+type hearing struct {
+	net.Conn
+	left int
+}
+
+func (h *hearing) Read(p []byte) (int, error) {
+	if h.left == 0 {
+		return 0, errTalkative
+	}
+	n, err := h.Conn.Read(p[:min(len(p), h.left)])
+	h.left -= n
+	return n, err
+}
+
 // greet says hello, encrypted as configured.
 func (m *Mail) greet(conn net.Conn, node string) (*smtp.Client, error) {
 	host, _, err := net.SplitHostPort(m.Server)
 	if err != nil {
 		return nil, err
 	}
-	c, err := smtp.NewClient(conn, host)
+	c, err := smtp.NewClient(&hearing{conn, maxHeard}, host)
 	if err != nil {
 		return nil, err
 	}

@@ -287,6 +287,39 @@ func TestWhichSMTPAnswersAreTriedAgain(t *testing.T) {
 	}
 }
 
+// What a server says is read as far as it can be of use, and shown as far as it can
+// be read.
+func TestAnSMTPServerThatGoesOnAndOn(t *testing.T) {
+	for _, row := range []struct{ what, greeting, more, last, shown string }{
+		{"a line without an end", "220 ", "a", "", "the SMTP server says more than 256 KiB"},
+		{"an answer without an end", "220-a\r\n", "220-a\r\n", "", "the SMTP server says more than 256 KiB"},
+		{"a long refusal", "554 ", "a", "\r\n", "the SMTP server answers 554 " + strings.Repeat("a", 200) + `"`},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		size := 4 << 20
+		if row.last != "" {
+			size = 10_000
+		}
+		go func() {
+			for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+				io.WriteString(conn, row.greeting+strings.Repeat(row.more, size/len(row.more))+row.last)
+				conn.Close()
+			}
+		}()
+		inPlace(t, atOnce(quota(fmt.Sprintf("mail: postmaster@example.com, smtp: %q", l.Addr()))), func(p *place) {
+			p.rcpt("alice")
+			p.settle()
+			if log := p.log.take(); !strings.Contains(log, row.shown) {
+				p.Errorf("%s: logged %.400s; want %q in it", row.what, log, row.shown)
+			}
+		})
+	}
+}
+
 func TestStartTLS(t *testing.T) {
 	for _, row := range []struct {
 		what, starttls string

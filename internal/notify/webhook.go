@@ -65,6 +65,9 @@ func (w *Webhook) request(ctx context.Context, n *notice) (*http.Request, error)
 // maxSaid is how much of an answer's text the log shows, in bytes.
 const maxSaid = 200
 
+// said is an answer's text as the log shows it.
+func said(text string) string { return policy.Printable(text[:min(len(text), maxSaid)]) }
+
 // answered is the error of an answer. It is permanent unless the server is in
 // trouble or asks to come back later.
 func answered(response *http.Response) error {
@@ -72,7 +75,7 @@ func answered(response *http.Response) error {
 		return nil
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxSaid)) // for people; what there is of it will do
-	err := fmt.Errorf("the webhook answers %s: %s", policy.Printable(response.Status), policy.Printable(string(bytes.TrimSpace(text))))
+	err := fmt.Errorf("the webhook answers %s: %s", said(response.Status), said(string(bytes.TrimSpace(text))))
 	switch code := response.StatusCode; {
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
 		return err
