@@ -62,8 +62,12 @@ type penalties struct {
 	newest  int64      // on the line
 	running map[Subject]*penalty
 	ends    endings
-	changed map[Subject]bool // since deltas was asked, true: removed; nil before the first time
+	changed map[Subject]change // since deltas was asked; nil before the first time
 }
+
+// change is what has become of a subject's penalty: first it was removed, then it
+// was set, or one of the two.
+type change struct{ removed, set bool }
 
 // penalty is one that runs.
 type penalty struct {
@@ -110,7 +114,7 @@ func (p *penalties) extend(s Subject, length time.Duration, now time.Time) {
 		heap.Fix(&p.ends, one.place)
 	}
 	if p.changed != nil {
-		p.changed[s] = false
+		p.changed[s] = change{p.changed[s].removed, true}
 	}
 }
 
@@ -138,7 +142,11 @@ func (p *penalties) hasRoom(end int64) bool {
 
 func (p *penalties) drop(one *penalty) {
 	delete(p.running, one.subject)
-	delete(p.changed, one.subject)
+	if p.changed[one.subject].removed {
+		p.changed[one.subject] = change{removed: true}
+	} else {
+		delete(p.changed, one.subject)
+	}
 	heap.Remove(&p.ends, one.place)
 	p.len.Add(-1)
 }
@@ -169,7 +177,7 @@ func (p *penalties) remove(s Subject, now time.Time) bool {
 	ran := one.end.Load() > p.at(now)
 	p.drop(one)
 	if p.changed != nil {
-		p.changed[s] = true
+		p.changed[s] = change{removed: true}
 	}
 	return ran
 }
@@ -197,12 +205,13 @@ func (p *penalties) deltas(rule string, now time.Time) (deltas []Penalty) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.at(now)
-	for s, removed := range p.changed {
-		if removed {
+	for s, c := range p.changed {
+		if c.removed {
 			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s})
-			continue
 		}
-		deltas = append(deltas, p.told(rule, p.running[s], t, now))
+		if c.set {
+			deltas = append(deltas, p.told(rule, p.running[s], t, now))
+		}
 	}
 	clear(p.changed)
 	return deltas
@@ -215,7 +224,7 @@ func (p *penalties) collect() bool {
 	if p.changed != nil {
 		return false
 	}
-	p.changed = make(map[Subject]bool)
+	p.changed = make(map[Subject]change)
 	return true
 }
 
@@ -253,7 +262,7 @@ func (e *Engine) Penalties(now time.Time) (all []Penalty) {
 // PenaltyDeltas are what changed since they were last asked for, at the first
 // time all penalties. Merging them by [Engine.SetPenalty], in any order and any
 // number of times, gives the same penalties; removals are for
-// [Engine.RemovePenalty]. One asker only.
+// [Engine.RemovePenalty], and come before what was set after them. One asker only.
 func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
 	for _, r := range e.penalizing {
 		all = append(all, r.penalties.deltas(r.Name, now)...)

@@ -250,6 +250,19 @@ func TestPenaltyDeltasMerge(t *testing.T) {
 	if got := a.engine.PenaltyDeltas(a.now); !slices.Equal(got, []policy.Penalty{removed}) {
 		t.Errorf("the removal's delta is %v", got)
 	}
+
+	// Removed and given again: who kept the old one has to hear of both.
+	a.now = a.now.Add(10 * time.Minute)
+	if _, err := a.engine.RemovePenalty("harvest", "203.0.4.1", a.now); err != nil {
+		t.Fatal(err)
+	}
+	ev := a.client("203.0.4.1")
+	a.guess(ev, 3)
+	a.decide(ev, policy.Mail)
+	removed.Network = netip.MustParsePrefix("203.0.4.1/32")
+	if got := a.engine.PenaltyDeltas(a.now); len(got) != 2 || got[0] != removed || got[1].Network != removed.Network || got[1].Until.IsZero() {
+		t.Errorf("the deltas of a penalty that was given again are %v", got)
+	}
 }
 
 func TestPenaltyFromElsewhere(t *testing.T) {
