@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"math"
 	"slices"
+	"strconv"
 
 	"gopkg.in/yaml.v3"
 
@@ -100,7 +102,10 @@ func (d *decoder) threshold(c *policy.Condition, op policy.Op) field {
 // threshold is a number, a share or a multiple.
 func (n node) threshold() policy.Threshold {
 	t, unit, err := policy.ParseThreshold(n.line())
+	_, numErr := strconv.ParseInt(n.line(), 10, 64)
 	switch {
+	case !unit && n.Kind == yaml.ScalarNode && n.Value != "" && errors.Is(numErr, strconv.ErrSyntax):
+		n.errorf("%s needs a whole number, a share such as 50%%, or a multiple such as 5x, not %q", n.name, n.Value)
 	case !unit:
 		t.N = n.integer(math.MinInt64, math.MaxInt64)
 	case err != nil:

@@ -108,7 +108,7 @@ audit.yaml:2:9: rule 1: unknown stage "conect"; did you mean connect?
 audit.yaml:3:17: rule 1: unknown placeholder "retry_afer"; did you mean retry_after?
 audit.yaml:7:36: rule "quota": the series has windows 0-5; 9 is beyond
 audit.yaml:7:47: rule "quota": series "by_user" is of type string and has no masks
-audit.yaml:7:58: rule "quota": above needs a whole number, not "1.5"
+audit.yaml:7:58: rule "quota": above needs a whole number, a share such as 50%, or a multiple such as 5x, not "1.5"
 audit.yaml:8:11: rule "quota": when: unknown attribute "sendr"; did you mean sender?
 audit.yaml:9:11: rule "quota": unknown verdict "tempfial"; did you mean tempfail?
 audit.yaml:12:36: rule "slow": the series has windows 0-5; 9 is beyond
