@@ -101,8 +101,9 @@ func (sh *shard) delta(i uint32, start int64, s *set, told uint8) Delta {
 
 // Merge puts in what another series of the same definition has told, and reports
 // whether that changed any count. It may come in any order and several times. A
-// window that has left is ignored, as are keys and blocks that are not kept here; one
-// that has not begun here is taken if it is the next, since clocks differ.
+// window that has left is ignored, as are keys and blocks that are not kept here. One
+// that has not begun here is taken if it is the next, since clocks differ, and goes
+// into the current one: as the next it would end the oldest too early.
 func (d *Distinct) Merge(delta Delta, now time.Time) (changed bool) {
 	current, _ := d.clock.read(now)
 	w := d.clock.window(delta.Start)
@@ -112,7 +113,7 @@ func (d *Distinct) Merge(delta Delta, now time.Time) (changed bool) {
 	h := delta.Key.block(delta.Bits)
 	sh := d.shard(h)
 	sh.mu.Lock()
-	changed = sh.merge(h, &delta, momentOf(w, d.def.Windows))
+	changed = sh.merge(h, &delta, momentOf(min(w, current), d.def.Windows))
 	sh.mu.Unlock()
 	d.tidy(sh, d.oldest(current))
 	return changed

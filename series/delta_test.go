@@ -235,3 +235,24 @@ func TestDistinctManySessions(t *testing.T) {
 		}
 	}
 }
+
+// A node whose clock is a little ahead tells of a window that has not begun here: that
+// ends nothing, and what it told is there when the window begins.
+func TestMergeOfTheNextWindow(t *testing.T) {
+	d := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: 2})
+	k := TextKey("k")
+	d.Add(k, "oldest", at("10:09:30"))
+	d.Add(k, "here", at("10:10:59"))
+	d.Merge(Delta{Key: k, Start: at("10:11:00").Unix(), Values: []uint64{7}}, at("10:10:59"))
+	for _, row := range []struct {
+		clock    string
+		from, to int
+		want     int64
+	}{
+		{"10:10:59", 0, 0, 2}, {"10:10:59", 0, 1, 3}, {"10:11:00", 0, 1, 2},
+	} {
+		if got := d.Count(k, Host, row.from, row.to, at(row.clock)); got != row.want {
+			t.Errorf("at %s windows %d-%d have %d values, want %d", row.clock, row.from, row.to, got, row.want)
+		}
+	}
+}
