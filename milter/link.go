@@ -58,7 +58,7 @@ type link struct {
 	known bool // the other end has negotiated
 	busy  bool // a message is in progress: a draining server lets it finish
 
-	agreed atomic.Pointer[offer] // what was negotiated last, for Server.Adopt
+	agreed atomic.Pointer[pact] // what was negotiated last, for Server.Adopt
 
 	came  time.Time // when something came last
 	armed waiting   // what the read deadline in force is for

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -96,6 +97,11 @@ var macroSources = []macroSource{
 	{policy.QueueID, policy.Stages(policy.Mail, policy.Rcpt, policy.Data, policy.EOH, policy.EOM), []macro{queueID}},
 }
 
+// isMacro reports whether an attribute comes from a macro.
+func isMacro(a policy.Attribute) bool {
+	return slices.ContainsFunc(macroSources, func(src macroSource) bool { return src.attribute == a })
+}
+
 // refusedMacros tell a recipient that the MTA refused, and why.
 var refusedMacros = macros(rcptMailer, rcptHost, rcptAddr)
 
@@ -123,7 +129,7 @@ func newMacroDemand(uses *policy.Uses) macroDemand {
 	var ask [len(macroStages)]macroSet
 	shown := framesOf(uses.Shown)
 	for _, src := range macroSources {
-		if !uses.Has(src.attribute) {
+		if !uses.Attributes.Has(src.attribute) {
 			continue
 		}
 		for s := range (src.stages & shown).All {

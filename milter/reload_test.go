@@ -269,3 +269,35 @@ func TestReloadsInMidTraffic(t *testing.T) {
 		t.Errorf("counted %d at mail and rcpt, and %d at rcpt, of %d messages", got, rcpts, mails)
 	}
 }
+
+// A session that negotiated for an earlier policy lacks what only the new one reads.
+// Nobody is refused for that.
+func TestNobodyIsRefusedForWhatASessionDoesNotKnow(t *testing.T) {
+	const before = `series: {s: {type: ip, interval: 1h, windows: 2, add: {at: [connect, mail, rcpt]}}}
+rules: [{name: r, at: rcpt, when: recipient == "no@c", then: reject}]`
+	for _, row := range []struct {
+		what, rules, want string
+		lacking           policy.StageSet
+	}{
+		{"a macro of connect", `[{name: r, at: rcpt, when: 'reverse_client_name == ""', then: reject}]`, "c", policy.Stages(policy.Connect)},
+		{"another one", `[{name: r, at: rcpt, when: 'daemon_name != "smtp"', then: reject}]`, "c", policy.Stages(policy.Connect)},
+		{"what a stage brings that is not shown", `[{name: r, at: rcpt, when: 'helo_name == ""', then: reject}]`, "c", policy.Stages(policy.Helo)},
+		{"an accept by it is taken to hold", `[{name: a, at: rcpt, when: 'daemon_name == "smtp"', then: accept}, {name: r, at: rcpt, then: reject}]`, "c", policy.Stages(policy.Connect)},
+		{"what the session knows", `[{name: r, at: rcpt, when: 'client_name != ""', then: reject}]`, `y "550 5.7.1 refused by rule r·"`, 0},
+	} {
+		inPlace(t, before, func(p *place) {
+			m := p.mta()
+			m.write(`D "C{client_ptr}·h.example·{daemon_name}·smtp·"`, client, `M "<a@b>·"`, `A`)
+			m.answers()
+			behind, lacking := p.reload("rules: " + row.rules)
+			if lacking != row.lacking || (behind == 1) != (lacking != 0) {
+				t.Errorf("%s: %d sessions lack %q, want %q", row.what, behind, lacking, row.lacking)
+			}
+			m.write(`M "<a@b>·"`)
+			m.answers()
+			if got := m.ask(`R "<u@c>·"`); got != row.want {
+				t.Errorf("%s: %s", row.what, got)
+			}
+		})
+	}
+}

@@ -20,7 +20,7 @@ type session struct {
 	now    time.Time // when the frame in hand came
 
 	by     *regime // what it is served by; nil before the negotiation
-	agreed offer   // what was negotiated; version 0 before
+	agreed pact    // what was negotiated; version 0 before
 
 	begun  bool // a dialogue is in progress, whose end is still to be counted
 	ev     policy.Event
@@ -33,7 +33,7 @@ type session struct {
 
 // begin makes room for a new client's dialogue, on a connection on which this
 // was agreed.
-func (s *session) begin(r *regime, agreed offer) {
+func (s *session) begin(r *regime, agreed pact) {
 	s.ev = policy.Event{}
 	s.ev.Session, s.ev.Node = s.server.newSessionID(), s.server.Node
 	s.macros = macroTable{}
@@ -152,9 +152,9 @@ func (s *session) negotiate(f frame) error {
 	}
 	s.end()
 	r := s.server.inForce.Load()
-	s.begin(r, r.wants.answer(offered))
+	s.begin(r, pact{r.wants.answer(offered), r.wants})
 	s.link.known = true
-	s.link.out = r.wants.append(s.link.out, s.agreed)
+	s.link.out = r.wants.append(s.link.out, s.agreed.offer)
 	if lacking := r.wants.lacking(offered); lacking != "" {
 		s.door.lacking.Do(func() {
 			s.server.Log.Warn("the MTA lacks what the policy needs; doing without", "listen", s.door.addr, "lacking", lacking)

@@ -40,8 +40,8 @@ func (s *Server) InForce() Terms { return s.inForce.Load().Terms }
 // their next message, as far as what they negotiated reaches; a message in
 // progress ends as it began.
 //
-// It reports how many sessions lack a stage that the new policy needs, since
-// they negotiated for another one, and which stages those are.
+// It reports how many sessions lack something that the new policy needs, since
+// they negotiated for another one, and of which stages.
 func (s *Server) Adopt(t Terms) (behind int, lacking policy.StageSet) {
 	t.MaxSessions = cmp.Or(t.MaxSessions, DefaultMaxSessions)
 	t.Timeouts = t.Timeouts.orDefault()
@@ -72,13 +72,19 @@ func (s *session) follow(r *regime) {
 	}
 	s.by = r
 	s.link.waits = &r.Timeouts
-	s.ev.Unheard = r.wants.unheard(s.agreed)
+	s.ev.Unheard, s.ev.Unknown = r.wants.unheard(s.agreed), r.wants.unknown(s.agreed)
 	s.msg.received = make([]int, len(r.wants.uses.Replaced))
+}
+
+// pact is what an MTA has agreed to, and the demand that asked for it.
+type pact struct {
+	offer
+	asked *demand
 }
 
 // unheard are the stages at which the policy answers, and where an MTA with
 // which this was agreed does not wait.
-func (d *demand) unheard(agreed offer) (stages policy.StageSet) {
+func (d *demand) unheard(agreed pact) (stages policy.StageSet) {
 	for _, s := range switches {
 		if d.uses.Answered.Has(s.stage) && agreed.protocol&(s.off|s.noReply) != 0 {
 			stages = stages.With(s.stage)
@@ -87,17 +93,64 @@ func (d *demand) unheard(agreed offer) (stages policy.StageSet) {
 	return stages
 }
 
-// beyond are the stages that the policy needs, and that are not shown or not
-// waited for where this was agreed.
-func (d *demand) beyond(agreed offer) policy.StageSet {
-	stages := d.unheard(agreed)
+// unknown are the attributes that the policy reads and that do not come where this
+// was agreed: their macros were not asked for, or where they come from is not shown.
+func (d *demand) unknown(agreed pact) (set policy.AttributeSet) {
+	if agreed.asked == d {
+		return 0
+	}
+	for a := range (d.uses.Attributes &^ agreed.asked.uses.Attributes).All {
+		if !agreed.brings(a) {
+			set = set.With(a)
+		}
+	}
+	return set
+}
+
+// brings reports whether an attribute comes although nobody has asked for it. The
+// queue id counts as such: it is often not there at all.
+func (p pact) brings(a policy.Attribute) bool {
+	switch a {
+	case policy.Header, policy.FromDomain:
+		return p.protocol&wire.OptNoHeaders == 0
+	case policy.MessageSize:
+		return p.protocol&(wire.OptNoHeaders|wire.OptNoBody) == 0
+	case policy.QueueID:
+		return true
+	}
+	return !isMacro(a) && p.hidden()&a.Source() == 0
+}
+
+// hidden are the stages that are not shown.
+func (p pact) hidden() (stages policy.StageSet) {
 	for _, s := range switches {
-		if d.uses.Shown.Has(s.stage) && agreed.protocol&s.off != 0 {
+		if p.protocol&s.off != 0 {
 			stages = stages.With(s.stage)
 		}
 	}
+	return stages
+}
+
+// beyond are the stages that the policy needs, and that are not shown, not waited
+// for, or shown without something that it reads, where this was agreed.
+func (d *demand) beyond(agreed pact) policy.StageSet {
+	stages := d.unheard(agreed) | d.uses.Shown&agreed.hidden()
 	if d.uses.Shown.Has(policy.RcptRefused) && agreed.protocol&wire.OptRcptRej == 0 {
 		stages = stages.With(policy.RcptRefused)
 	}
+	for a := range d.unknown(agreed).All {
+		stages |= comesWith(a)
+	}
 	return stages
+}
+
+// comesWith is the stages with which an attribute comes.
+func comesWith(a policy.Attribute) policy.StageSet {
+	switch a {
+	case policy.Header, policy.FromDomain:
+		return policy.Stages(policy.EOH)
+	case policy.MessageSize:
+		return policy.Stages(policy.EOM)
+	}
+	return a.Source()
 }

@@ -24,6 +24,9 @@ type counted struct {
 // `when` fails; it returns the first failure.
 func (e *Engine) add(ev *Event, s Stage, now time.Time) (err error) {
 	for _, a := range e.stages[s].adds {
+		if a.When.unknown(ev) {
+			continue
+		}
 		holds, whenErr := a.When.holds(ev)
 		if whenErr != nil && err == nil {
 			err = whenErr

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math/bits"
 	"net/textproto"
 	"strconv"
 	"strings"
@@ -127,6 +128,30 @@ func (a Attribute) Kind() Kind { return attributes[a].kind }
 
 // KnownAt is the set of stages and outcomes at which the attribute has a value.
 func (a Attribute) KnownAt() StageSet { return attributes[a].known }
+
+// Source is the stages that the MTA must show so that the attribute is known at a
+// later one: none where every stage brings it, or only the one where it is known.
+func (a Attribute) Source() StageSet { return attributes[a].source }
+
+// AttributeSet is a set of attributes.
+type AttributeSet uint64
+
+const _ = uint(64 - numAttributes) // they fit
+
+// Has reports whether a is in the set.
+func (set AttributeSet) Has(a Attribute) bool { return set&(1<<a) != 0 }
+
+// With returns the set with a in it.
+func (set AttributeSet) With(a Attribute) AttributeSet { return set | 1<<a }
+
+// All yields the members in the order of their declaration.
+func (set AttributeSet) All(yield func(Attribute) bool) {
+	for rest := set; rest != 0; rest &= rest - 1 {
+		if !yield(Attribute(bits.TrailingZeros64(uint64(rest)))) {
+			return
+		}
+	}
+}
 
 // ParseAttribute is the inverse of [Attribute.String].
 func ParseAttribute(name string) (Attribute, bool) {

@@ -39,6 +39,12 @@ type Connection struct {
 	// Unheard are the stages at which rules answer and the MTA does not wait:
 	// the session has negotiated for an earlier policy.
 	Unheard StageSet `expr:"-"`
+
+	// Unknown are attributes that the policy reads and that this session has not
+	// asked the MTA for, since it negotiated for an earlier policy. An add whose
+	// `when` reads one does not count; of such rules an accept is taken to hold,
+	// and no other: nobody is refused for what is not known of him.
+	Unknown AttributeSet `expr:"-"`
 }
 
 // Greeting is known from helo on; a repeated EHLO replaces it.

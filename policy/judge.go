@@ -82,7 +82,7 @@ func (e *Engine) source(r *Reading) (Counter, error) {
 
 // judge is the verdict of the rule, nil when it does not fire.
 func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, error) {
-	holds, err := r.When.holds(ev)
+	holds, err := r.applies(ev)
 	if err != nil || !holds {
 		return nil, err
 	}
@@ -111,6 +111,15 @@ func (r *rule) judge(e *Engine, ev *Event, s Stage, now time.Time) (*Verdict, er
 	}
 	r.dress(ev, v)
 	return v, nil
+}
+
+// applies is the answer of the rule's `when`, as [Event.Unknown] has it where that
+// cannot be told.
+func (r *rule) applies(ev *Event) (bool, error) {
+	if r.When.unknown(ev) {
+		return r.Then == Accept, nil
+	}
+	return r.When.holds(ev)
 }
 
 // dress adds the texts of the verdict.

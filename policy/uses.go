@@ -16,11 +16,8 @@ type Uses struct {
 	Body       bool     // the whole message, for message_size
 	Quarantine bool     // a rule may quarantine
 
-	attributes [numAttributes]bool
+	Attributes AttributeSet // those that anything reads
 }
-
-// Has reports whether anything reads the attribute.
-func (u *Uses) Has(a Attribute) bool { return u.attributes[a] }
 
 // logged are the attributes in every verdict's log line.
 var logged = []Attribute{Session, ClientAddress, Sender, Recipient, QueueID}
@@ -60,7 +57,7 @@ func (p *Policy) uses() Uses {
 
 // read notes a term and the stages that it comes from.
 func (u *Uses) read(t Term, headers map[string]bool) {
-	u.attributes[t.Attribute] = true
+	u.Attributes = u.Attributes.With(t.Attribute)
 	u.Shown |= attributes[t.Attribute].source
 	switch t.Attribute {
 	case Header:

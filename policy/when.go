@@ -21,7 +21,8 @@ type When struct {
 	source  string
 	program *vm.Program
 	read    []placed
-	scope   scope // how long an answer holds
+	reads   AttributeSet // the same
+	scope   scope        // how long an answer holds
 }
 
 // SyntaxError is a mistake inside a text of the configuration.
@@ -58,6 +59,7 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	for i := range w.read {
 		w.read[i].offset = byteOffset(source, w.read[i].offset)
 		w.scope = max(w.scope, w.read[i].Attribute.scope())
+		w.reads = w.reads.With(w.read[i].Attribute)
 	}
 	return w, nil
 }
@@ -73,6 +75,9 @@ func (w *When) terms() []placed {
 	}
 	return w.read
 }
+
+// unknown reports whether the expression reads what the session does not know.
+func (w *When) unknown(ev *Event) bool { return w != nil && w.reads&ev.Unknown != 0 }
 
 // holds is the expression's answer to the event in hand, which may be one that
 // was kept; a nil When always holds.
