@@ -19,6 +19,7 @@
 // # Bounds
 //
 // Of each listener's connections 16 are served at one time; the others wait. A
-// request must come within 30 seconds and have 2 MiB at most, and its answer must
-// be taken within 30 seconds; a long one must be taken on within 30 seconds each time.
+// request's header must come within 5 seconds, all of it within 30 and have 2 MiB at
+// most, and its answer must be taken within 30 seconds; a long one must be taken on
+// within 30 seconds each time.
 package admin

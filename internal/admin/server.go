@@ -19,7 +19,8 @@ const (
 	maxConnections = 16
 	maxBody        = 2 << 20 // bytes
 	maxHeader      = 16 << 10
-	requestTime    = 30 * time.Second // to come, and for its answer to be taken
+	headerTime     = 5 * time.Second  // for a request's header to come
+	requestTime    = 30 * time.Second // for all of it, and for its answer to be taken
 	idleTime       = time.Minute
 )
 
@@ -58,12 +59,13 @@ func (s *Server) ServeTCP(l net.Listener) error {
 
 func (s *Server) serve(l net.Listener, h http.Handler) error {
 	server := &http.Server{
-		Handler:        h,
-		ReadTimeout:    requestTime,
-		WriteTimeout:   requestTime,
-		IdleTimeout:    idleTime,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		Handler:           h,
+		ReadHeaderTimeout: headerTime,
+		ReadTimeout:       requestTime,
+		WriteTimeout:      requestTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
 	if !s.add(server) {
 		return l.Close()
