@@ -24,7 +24,8 @@ type reloader struct {
 	notifier *notify.Notifier
 	log      *logging.Log
 
-	mu   sync.Mutex // one at a time
+	mu   sync.Mutex // one at a time; owns over
+	over bool       // the daemon ends
 	conf atomic.Pointer[config.Config]
 }
 
@@ -49,6 +50,9 @@ func (r *reloader) options() policy.Options {
 func (r *reloader) reload() (did []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.over {
+		return nil, errors.New("the daemon ends")
+	}
 	conf, err := config.Load(r.path)
 	if err != nil {
 		r.refuse(err)
@@ -67,10 +71,18 @@ func (r *reloader) reload() (did []string, err error) {
 	r.conf.Store(conf)
 	did = r.tell(changes)
 	if behind > 0 {
-		r.log.Info("sessions lack a stage that the new policy needs, as long as they last", "sessions", behind, "stages", lacking)
-		did = append(did, fmt.Sprintf("%d sessions lack a stage that the new policy needs, as long as they last: %s", behind, lacking))
+		r.log.Info("sessions lack what the new policy needs of these stages, as long as they last", "sessions", behind, "stages", lacking)
+		did = append(did, fmt.Sprintf("%d sessions lack what the new policy needs of these stages, as long as they last: %s", behind, lacking))
 	}
 	return did, nil
+}
+
+// end lets no reload begin any more: one that was asked for by the console may still
+// be under way when that has ended.
+func (r *reloader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
 }
 
 // token is what the console asks for. It does not wait for a reload, and so

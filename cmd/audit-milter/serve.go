@@ -108,6 +108,7 @@ func serve(path string, out io.Writer) error {
 	tellFewDescriptors(conf, log.Logger)
 	err = supervise(reloads, listeners, hangups, ends)
 	endConsole()
+	reloads.end()
 	notifier.Close(notifyTime)
 	server.InForce().Engine.Close() // it may hold lines back, and the log ends with the next one
 	log.Info("stopped")
