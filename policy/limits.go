@@ -21,22 +21,36 @@ type Near struct {
 // above and at_least have a nearness, and only where nothing but the count keeps the
 // condition from holding: not below a `min`, nor for a shared key.
 //
-// It goes once through each series under each mask, as [Walk] does.
+// It goes once through each series under each mask, as [Walk] does, through several
+// at a time where there are processors.
 func (e *Engine) Limits(rule string, limit int, now time.Time) ([]Near, error) {
 	rules, err := e.rulesNamed(rule)
 	if err != nil {
 		return nil, err
 	}
-	best := nearest{engine: e, limit: limit, now: now}
-	for _, x := range expeditions(rules, now) {
-		_, best.elapsed = x.counter.Counts(nil, series.Key{}, x.mask, now)
-		for t, counts := range Walk(x.counter, x.mask, now) {
-			for i := range x.readers {
-				best.offer(&x.readers[i], t.Key, counts)
-			}
+	walks := expeditions(rules, now)
+	found := make([]nearest, len(walks))
+	concurrently(len(walks), func(i int) {
+		found[i] = nearest{engine: e, limit: limit, now: now}
+		found[i].walk(walks[i])
+	})
+	best := nearest{limit: limit}
+	for _, one := range found {
+		for _, k := range one.kept {
+			best.keep(k)
 		}
 	}
 	return best.all(), nil
+}
+
+// walk keeps the nearest of one series.
+func (b *nearest) walk(x expedition) {
+	_, b.elapsed = x.counter.Counts(nil, series.Key{}, x.mask, b.now)
+	for t, counts := range Walk(x.counter, x.mask, b.now) {
+		for i := range x.readers {
+			b.offer(&x.readers[i], t.Key, counts)
+		}
+	}
 }
 
 // rulesNamed are all rules, or the one of that name.
@@ -139,7 +153,14 @@ func (b *nearest) offer(r *reader, key series.Key, counts []int64) {
 		n, holds = r.evaluate(key, &b.room, b.now)
 	}
 	k := kept{*r, key, n, r.nearness(n), holds}
-	if !b.takes(k.nearness) || !r.rule.asks(b.engine, r.condition, key) {
+	if b.takes(k.nearness) && r.rule.asks(b.engine, r.condition, key) {
+		b.keep(k)
+	}
+}
+
+// keep keeps a key in its place, and one less if there are too many.
+func (b *nearest) keep(k kept) {
+	if !b.takes(k.nearness) {
 		return
 	}
 	at, _ := slices.BinarySearchFunc(b.kept, k, func(have, k kept) int { return cmp.Or(cmp.Compare(k.nearness, have.nearness), -1) })

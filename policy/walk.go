@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"fmt"
 	"iter"
 	"net/netip"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -71,5 +74,29 @@ func walkUnions(c Counter, m series.Mask, now time.Time, yield func(Target, []in
 		if counts, _ = c.Counts(counts, t.Key, m, now); !yield(t, counts) {
 			return
 		}
+	}
+}
+
+// concurrently does n things, as many at a time as there are processors. A panic
+// becomes the caller's, and not the daemon's end.
+func concurrently(n int, do func(i int)) {
+	var next atomic.Int64
+	var failure atomic.Value
+	var doing sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		doing.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					failure.CompareAndSwap(nil, fmt.Sprint(p))
+				}
+			}()
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	doing.Wait()
+	if p := failure.Load(); p != nil {
+		panic(p)
 	}
 }

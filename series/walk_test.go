@@ -238,6 +238,11 @@ func BenchmarkTop(b *testing.B) {
 		keys := benchmarkKeys(i)
 		s := filled(b, kind.typ, 6, keys)
 		row := sample(keys, draws[1].make(1))
+		b.Run(kind.name+"/keys/alone", func(b *testing.B) {
+			for b.Loop() {
+				top(s.All(benchTime))
+			}
+		})
 		b.Run(kind.name+"/keys", func(b *testing.B) {
 			whileAdding(b, s, row, func() { top(s.All(benchTime)) })
 		})
