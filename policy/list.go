@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // ListKind is what a list holds.
@@ -27,8 +28,7 @@ type List struct {
 
 // entries are what a list holds.
 type entries struct {
-	networks map[netip.Prefix]struct{}
-	lengths  [2][]int // the distinct prefix lengths, IPv4 and IPv6, so that a look-up tries only these
+	networks networks[struct{}]
 	exact    map[string]struct{}
 	domains  map[string]struct{} // of @example.com
 	below    map[string]struct{} // of .example.com: it and all below it
@@ -38,7 +38,7 @@ type entries struct {
 func NewList(kind ListKind) *List {
 	l := &List{kind: kind}
 	l.entries.Store(&entries{
-		networks: make(map[netip.Prefix]struct{}),
+		networks: newNetworks[struct{}](),
 		exact:    make(map[string]struct{}),
 		domains:  make(map[string]struct{}),
 		below:    make(map[string]struct{}),
@@ -51,8 +51,7 @@ func (l *List) Clone() *List {
 	e := l.entries.Load()
 	clone := &List{kind: l.kind}
 	clone.entries.Store(&entries{
-		networks: maps.Clone(e.networks),
-		lengths:  [2][]int{slices.Clone(e.lengths[0]), slices.Clone(e.lengths[1])},
+		networks: e.networks.clone(),
 		exact:    maps.Clone(e.exact),
 		domains:  maps.Clone(e.domains),
 		below:    maps.Clone(e.below),
@@ -69,7 +68,7 @@ func (l *List) String() string {
 	e := l.entries.Load()
 	n, what := len(e.exact)+len(e.domains)+len(e.below), "text"
 	if l.kind == CIDRList {
-		n, what = len(e.networks), "network"
+		n, what = len(e.networks.values), "network"
 	}
 	if n != 1 {
 		what += "s"
@@ -113,45 +112,10 @@ func normalEntry(entry string) string {
 
 func (e *entries) addNetwork(entry string) error {
 	p, err := ParseNetwork(entry)
-	if err != nil {
-		return err
+	if err == nil {
+		e.networks.set(p, struct{}{})
 	}
-	if _, ok := e.networks[p]; ok {
-		return nil
-	}
-	e.networks[p] = struct{}{}
-	lengths := &e.lengths[family(p.Addr())]
-	for _, n := range *lengths {
-		if n == p.Bits() {
-			return nil
-		}
-	}
-	*lengths = append(*lengths, p.Bits())
-	return nil
-}
-
-// ParseNetwork reads a network, or an address that stands for the one of it
-// alone.
-func ParseNetwork(entry string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(entry); err == nil && addr.Zone() == "" {
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(entry)
-	if err != nil {
-		return p, fmt.Errorf("%q is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address", entry)
-	}
-	if p != p.Masked() {
-		return p, fmt.Errorf("%s has bits beyond its mask; the network is %s", p, p.Masked())
-	}
-	return p, nil
-}
-
-func family(a netip.Addr) int {
-	if a.Is4() {
-		return 0
-	}
-	return 1
+	return err
 }
 
 // hasAddr reports whether a network of the list contains the address.
@@ -159,14 +123,8 @@ func (l *List) hasAddr(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
-	e := l.entries.Load()
-	for _, n := range e.lengths[family(addr)] {
-		p, _ := addr.Prefix(n)
-		if _, ok := e.networks[p]; ok {
-			return true
-		}
-	}
-	return false
+	_, ok := l.entries.Load().networks.holding(series.Host.Of(addr))
+	return ok
 }
 
 // hasText reports whether the list contains the text, or the domain that it is
@@ -179,10 +137,7 @@ func (l *List) hasText(s string) bool {
 	if _, ok := e.exact[s]; ok {
 		return true
 	}
-	domain := s
-	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		domain = s[i+1:]
-	}
+	domain := domainOf(s)
 	if _, ok := e.domains[domain]; ok {
 		return true
 	}
@@ -197,3 +152,6 @@ func (l *List) hasText(s string) bool {
 	}
 	return false
 }
+
+// domainOf is the domain that a text ends in behind an @, or the whole text.
+func domainOf(text string) string { return text[strings.LastIndexByte(text, '@')+1:] }

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -19,8 +18,7 @@ type Table struct {
 
 // tableRows are what a table holds.
 type tableRows struct {
-	networks map[netip.Prefix]int64
-	lengths  [2][]int // the distinct prefix lengths, IPv4 and IPv6, the longest first
+	networks networks[int64]
 	exact    map[string]int64
 	domains  map[string]int64 // of @example.com
 }
@@ -29,7 +27,7 @@ type tableRows struct {
 func NewTable(name string) *Table {
 	t := &Table{name: name}
 	t.rows.Store(&tableRows{
-		networks: make(map[netip.Prefix]int64),
+		networks: newNetworks[int64](),
 		exact:    make(map[string]int64),
 		domains:  make(map[string]int64),
 	})
@@ -42,7 +40,7 @@ func (t *Table) Name() string { return t.name }
 // String tells how many keys the table has.
 func (t *Table) String() string {
 	rows := t.rows.Load()
-	n := len(rows.exact) + len(rows.domains) + len(rows.networks)
+	n := len(rows.exact) + len(rows.domains) + len(rows.networks.values)
 	if n == 1 {
 		return "1 key"
 	}
@@ -62,7 +60,11 @@ func (t *Table) Add(key string, n int64) error {
 	domain, isDomain := strings.CutPrefix(key, "@")
 	switch {
 	case err == nil:
-		return rows.addNetwork(network, n)
+		if err := free(rows.networks.values, network, network.String()); err != nil {
+			return err
+		}
+		rows.networks.set(network, n)
+		return nil
 	case isPrefix(key):
 		return err
 	case isDomain:
@@ -76,27 +78,22 @@ func isPrefix(text string) bool {
 	return err == nil
 }
 
-// addNetwork adds a network, or a single address.
-func (r *tableRows) addNetwork(p netip.Prefix, n int64) error {
-	if err := addRow(r.networks, p, p.String(), n); err != nil {
-		return err
-	}
-	lengths := &r.lengths[family(p.Addr())]
-	at, known := slices.BinarySearchFunc(*lengths, p.Bits(), func(have, bits int) int { return bits - have })
-	if !known {
-		*lengths = slices.Insert(*lengths, at, p.Bits())
-	}
-	return nil
-}
-
-func addRow[K comparable](rows map[K]int64, key K, text string, n int64) error {
-	switch _, known := rows[key]; {
-	case known:
-		return fmt.Errorf("%q is in the table already, perhaps in another spelling", text)
-	case text == "" || text == "@":
+func addRow(rows map[string]int64, key, text string, n int64) error {
+	if text == "" || text == "@" {
 		return fmt.Errorf("%q is not a key; write a text, @example.com or a network", text)
 	}
-	rows[key] = n
+	err := free(rows, key, text)
+	if err == nil {
+		rows[key] = n
+	}
+	return err
+}
+
+// free makes it an error that a key has a number already.
+func free[K comparable](rows map[K]int64, key K, text string) error {
+	if _, known := rows[key]; known {
+		return fmt.Errorf("%q is in the table already, perhaps in another spelling", text)
+	}
 	return nil
 }
 
@@ -106,19 +103,19 @@ func addRow[K comparable](rows map[K]int64, key K, text string, n int64) error {
 func (t *Table) number(key series.Key, m series.Mask) (n int64, ok bool) {
 	rows := t.rows.Load()
 	if addr := key.Addr(); addr.IsValid() {
-		return rows.ofBlock(m.Of(addr))
+		return rows.networks.holding(m.Of(addr))
 	}
 	text := key.String()
-	if len(rows.networks) > 0 && looksLikeAddr(text) {
+	if len(rows.networks.values) > 0 && looksLikeAddr(text) {
 		if addr, err := netip.ParseAddr(text); err == nil {
-			n, ok = rows.ofBlock(series.Host.Of(addr))
+			n, ok = rows.networks.holding(series.Host.Of(addr))
 		}
 	}
 	if !ok {
 		n, ok = rows.exact[text]
 	}
 	if !ok {
-		n, ok = rows.domains[text[strings.LastIndexByte(text, '@')+1:]]
+		n, ok = rows.domains[domainOf(text)]
 	}
 	return n, ok
 }
@@ -126,17 +123,4 @@ func (t *Table) number(key series.Key, m series.Mask) (n int64, ok bool) {
 // looksLikeAddr keeps the other texts from being parsed, whose errors take memory.
 func looksLikeAddr(text string) bool {
 	return strings.ContainsAny(text, ".:") && strings.Trim(text, "0123456789abcdef.:") == ""
-}
-
-func (r *tableRows) ofBlock(block netip.Prefix) (n int64, ok bool) {
-	for _, bits := range r.lengths[family(block.Addr())] {
-		if bits > block.Bits() {
-			continue
-		}
-		p, _ := block.Addr().Prefix(bits)
-		if n, ok = r.networks[p]; ok {
-			return n, ok
-		}
-	}
-	return 0, false
 }
