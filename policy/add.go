@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -50,7 +51,7 @@ func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
 	n := a.Amount.of(ev)
 	w := a.series.Add(key, n, now)
 	ev.state.counted = append(ev.state.counted, counted{a, key, n, w})
-	e.log.add(ev, s, a.def.Name, key, n)
+	e.log.add(ev, s, a.def.Name, key, slog.Int64("amount", n))
 }
 
 // of is the amount in this event.
@@ -67,7 +68,7 @@ func (e *Engine) takeBack(ev *Event, s Stage) {
 	for _, c := range ev.state.counted {
 		if c.add.Leaky && !c.add.over.Load() {
 			c.add.series.AddTo(c.key, -c.amount, c.window)
-			e.log.add(ev, s, c.add.def.Name, c.key, -c.amount)
+			e.log.add(ev, s, c.add.def.Name, c.key, slog.Int64("amount", -c.amount))
 		}
 	}
 }

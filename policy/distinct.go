@@ -44,16 +44,16 @@ func (e *Engine) showValue(ev *Event, s Stage, a *add, key series.Key, value str
 	}
 	a.distinct.Add(key, value, now)
 	if e.log.adds {
-		e.log.value(ev, s, a.def.Name, key, strings.Clone(value))
+		e.log.add(ev, s, a.def.Name, key, clientText("value", strings.Clone(value)))
 	}
 }
 
 // masks are those under which rules read the series.
-func (p *Policy) masks(s *Series) (masks []series.Mask) {
+func (p *Policy) masks(name string) (masks []series.Mask) {
 	for _, r := range p.Rules {
 		for c := range r.conditions() {
 			for _, read := range c.readings() {
-				if read.Series == s.Name && read.Masked {
+				if read.Series == name && read.Masked {
 					masks = append(masks, read.Mask)
 				}
 			}

@@ -75,7 +75,7 @@ type known struct {
 func (k *known) held(c Counter, t Target) (held []Holding) {
 	targets := []Target{t}
 	if t.Key.Addr().IsValid() {
-		for _, m := range k.engine.policy.masks(&Series{Definition: c.Definition()}) {
+		for _, m := range k.engine.policy.masks(c.Definition().Name) {
 			if block := m.Of(t.Key.Addr()); block.Bits() < t.Block().Bits() {
 				targets = append(targets, Target{series.AddrKey(block.Addr()), m})
 			}
@@ -85,7 +85,7 @@ func (k *known) held(c Counter, t Target) (held []Holding) {
 	targets = slices.CompactFunc(targets, func(a, b Target) bool { return blockBits(a) == blockBits(b) })
 	for _, t := range targets {
 		counts, _ := c.Counts(nil, t.Key, t.Mask, k.now)
-		if slices.ContainsFunc(counts, func(n int64) bool { return n != 0 }) {
+		if anyCounts(counts) {
 			total := c.Count(t.Key, t.Mask, 0, c.Definition().Windows-1, k.now)
 			held = append(held, Holding{c, t, counts, total})
 		}
@@ -131,7 +131,7 @@ func (c *condition) merges(block netip.Prefix) bool {
 // holds reports whether the condition's series counts the key in any window.
 func (k *known) holds(c *condition) bool {
 	counts, _ := c.counts(k.targets[c.counter].Key, &k.room, k.now)
-	return slices.ContainsFunc(counts, func(n int64) bool { return n != 0 })
+	return anyCounts(counts)
 }
 
 // penalty is how long one runs for the key.

@@ -58,14 +58,10 @@ func (e *Engine) rulesNamed(name string) ([]*rule, error) {
 	if name == "" {
 		return e.rules, nil
 	}
-	names := make([]string, len(e.rules))
-	for i, r := range e.rules {
-		if r.Name == name {
-			return e.rules[i : i+1], nil
-		}
-		names[i] = r.Name
+	if r := ruleNamed(e.rules, name); r != nil {
+		return []*rule{r}, nil
 	}
-	return nil, UnknownError{"rule", name, names}
+	return nil, UnknownError{"rule", name, ruleNames(e.rules)}
 }
 
 // expedition is a walk for all conditions that read a series under a mask.

@@ -195,8 +195,8 @@ func (l *decisionLog) flush() {
 	clear(l.held.seen)
 }
 
-// add writes an add or a take-back.
-func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amount int64) {
+// add writes what was added, or taken back: an amount, or a value.
+func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, what slog.Attr) {
 	if !l.adds {
 		return
 	}
@@ -204,17 +204,7 @@ func (l *decisionLog) add(ev *Event, s Stage, name string, key series.Key, amoun
 		slog.String("stage", s.String()),
 		slog.String("series", name),
 		clientText("key", key.String()),
-		slog.Int64("amount", amount),
-		slog.String("session", ev.Session))
-}
-
-// value writes a value that was added to a distinct series, which may have it.
-func (l *decisionLog) value(ev *Event, s Stage, name string, key series.Key, value string) {
-	l.log.LogAttrs(context.Background(), slog.LevelDebug, "add",
-		slog.String("stage", s.String()),
-		slog.String("series", name),
-		clientText("key", key.String()),
-		clientText("value", value),
+		what,
 		slog.String("session", ev.Session))
 }
 

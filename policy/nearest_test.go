@@ -60,11 +60,7 @@ func TestLimitsAgreeWithExplain(t *testing.T) {
 
 // reading is a condition's in words. The key of a network is any that is in it.
 func reading(r *policy.Rule, m policy.Measure, holds bool) string {
-	key := m.Network
-	if key == "" {
-		key = m.Key
-	}
-	return fmt.Sprintf("%s: %d in %s %s for %s, %s of %d, holds: %v", r.Name, m.Count, m.Series, m.Windows(), key, m.Threshold, m.Base, holds)
+	return fmt.Sprintf("%s: %d in %s %s for %s, %s of %d, holds: %v", r.Name, m.Count, m.Series, m.Windows(), m.Subject(), m.Threshold, m.Base, holds)
 }
 
 func (w *world) limits(rule string, limit int) []policy.Near {

@@ -275,7 +275,7 @@ func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
 // may be wrong. One of a rule that has none is left out, and so is one of the
 // other mode.
 func (e *Engine) SetPenalty(p Penalty, now time.Time) {
-	r := e.penalizingRule(p.Rule)
+	r := ruleNamed(e.penalizing, p.Rule)
 	if length := p.Until.Sub(now); r != nil && r.penalties.shadow == p.Shadow && length > 0 {
 		r.penalties.extend(p.Subject, min(length, r.Penalty), now)
 	}
@@ -284,9 +284,9 @@ func (e *Engine) SetPenalty(p Penalty, now time.Time) {
 // RemovePenalty ends the penalty of a key, spelt as a verdict has it, or of the
 // block ADDRESS/BITS that an address is in, and reports whether one ran. It is an error that the rule gives no penalties.
 func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
-	r := e.penalizingRule(rule)
+	r := ruleNamed(e.penalizing, rule)
 	if r == nil {
-		return false, UnknownError{"rule with a penalty", rule, e.penalizingNames()}
+		return false, UnknownError{"rule with a penalty", rule, ruleNames(e.penalizing)}
 	}
 	subjects := []Subject{{Text: key}, {Text: boundedKey(normalText(key))}}
 	if t, err := ParseBlock(key); err == nil {
@@ -304,25 +304,8 @@ func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 // dropped. It comes before the first event.
 func (e *Engine) CarryPenalties(before *Engine) {
 	for _, r := range e.penalizing {
-		if old := before.penalizingRule(r.Name); old != nil && old.penalties.shadow == r.penalties.shadow {
+		if old := ruleNamed(before.penalizing, r.Name); old != nil && old.penalties.shadow == r.penalties.shadow {
 			r.penalties = old.penalties
 		}
 	}
-}
-
-func (e *Engine) penalizingRule(name string) *rule {
-	for _, r := range e.penalizing {
-		if r.Name == name {
-			return r
-		}
-	}
-	return nil
-}
-
-func (e *Engine) penalizingNames() []string {
-	names := make([]string, len(e.penalizing))
-	for i, r := range e.penalizing {
-		names[i] = r.Name
-	}
-	return names
 }

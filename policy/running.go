@@ -26,7 +26,7 @@ type running struct {
 func (p *Policy) run(s *Series) (r *running, err error) {
 	r = &running{def: s.Definition, of: s.Distinct}
 	if s.Distinct != nil {
-		r.masks = p.masks(s)
+		r.masks = p.masks(s.Name)
 		r.distinct, err = series.DefineDistinct(s.Definition, r.masks)
 	} else {
 		r.series, err = series.Define(s.Definition)

@@ -52,6 +52,11 @@ func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, 
 // holds reports whether a key counts in any window.
 func holds(c Counter, k series.Key, now time.Time) bool {
 	counts, _ := c.Counts(nil, k, series.Host, now)
+	return anyCounts(counts)
+}
+
+// anyCounts reports whether any of a key's windows has a count.
+func anyCounts(counts []int64) bool {
 	return slices.ContainsFunc(counts, func(n int64) bool { return n != 0 })
 }
 
@@ -90,10 +95,8 @@ func parseBlockOf(c Counter, written string) (Target, error) {
 
 // keyOf is what a series of the configuration is keyed by; nil for a built-in one.
 func (e *Engine) keyOf(name string) Key {
-	for _, s := range e.policy.Series {
-		if s.Name == name && len(s.Adds) > 0 {
-			return s.Adds[0].Key
-		}
+	if s := e.policy.Find(name); s != nil && len(s.Adds) > 0 {
+		return s.Adds[0].Key
 	}
 	return nil
 }
