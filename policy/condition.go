@@ -68,7 +68,7 @@ func (c *condition) whole(key series.Key, now time.Time) int64 {
 // earlier is the sum over the windows of the baseline. Of different values, the
 // count of a range would be their union.
 func (c *condition) earlier(counts []int64) int64 {
-	return max(0, sum(counts, c.Baseline.From, c.Baseline.To))
+	return max(0, Sum(counts, c.Baseline.From, c.Baseline.To))
 }
 
 // threshold is that of the key.
@@ -103,9 +103,9 @@ func (c *condition) value(key series.Key, room *[]int64, now time.Time) value {
 // only where the range is one window, and else a bound.
 func (c *condition) valueOf(counts []int64, elapsed time.Duration) value {
 	if !c.Sliding {
-		return value{floor: sum(counts, c.From, c.To)}
+		return value{floor: Sum(counts, c.From, c.To)}
 	}
-	return slide(sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
+	return slide(Sum(counts, 0, c.To-1), counts[c.To], c.def.Interval-elapsed, c.def.Interval)
 }
 
 // counts are all windows of the key, good until the room is used again, and how
@@ -116,8 +116,9 @@ func (c *condition) counts(key series.Key, room *[]int64, now time.Time) ([]int6
 	return *room, elapsed
 }
 
-// sum adds up the windows from..to, as far as there are any.
-func sum(counts []int64, from, to int) (total int64) {
+// Sum adds up the windows from..to of a key's counts, as far as there are any. It
+// stops at the limits of 64 bits, as counts do.
+func Sum(counts []int64, from, to int) (total int64) {
 	for i := max(from, 0); i <= to && i < len(counts); i++ {
 		total = addCapped(total, counts[i])
 	}
@@ -255,7 +256,7 @@ func (c *condition) clears(key series.Key, own, back int64, room *[]int64, now t
 // now, elapsed is how much of window 0 has passed.
 func clearAfter(counts []int64, c Condition, own int64, elapsed, interval time.Duration) (time.Duration, bool) {
 	s := shifts{Condition: c, counts: counts, interval: interval}
-	s.whole = sum(counts, c.From, s.lastWhole())
+	s.whole = Sum(counts, c.From, s.lastWhole())
 	if c.From == 0 {
 		s.whole = addCapped(s.whole, own)
 	}

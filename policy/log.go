@@ -93,7 +93,7 @@ func (l *decisionLog) verdict(ev *Event, v *Verdict, now time.Time) {
 		attrs = v.appendBase(attrs)
 	}
 	if v.Penalty > 0 {
-		attrs = append(attrs, slog.String("penalty", (v.Penalty+time.Second-1).Truncate(time.Second).String()))
+		attrs = append(attrs, slog.String("penalty", FullSeconds(v.Penalty).String()))
 	}
 	for _, a := range logged {
 		if text := (Term{Attribute: a}).text(ev); text != "" {

@@ -102,15 +102,17 @@ func (m *Measure) base() string {
 	case Percent:
 		return fmt.Sprintf(" of %d in %s", m.Base, m.Of.Series)
 	case Times:
-		return fmt.Sprintf(" the mean of %s in windows %s", m.mean(), windowsText(m.Baseline.From, m.Baseline.To))
+		return fmt.Sprintf(" the mean of %s in windows %s", m.meanText(), windowsText(m.Baseline.From, m.Baseline.To))
 	}
 	return ""
 }
 
-// mean is that of the baseline, rounded to one decimal.
-func (m *Measure) mean() string {
-	mean := float64(m.Base) / float64(m.Baseline.windows())
-	return strings.TrimSuffix(strconv.FormatFloat(mean, 'f', 1, 64), ".0")
+// Mean is that of the windows of the baseline, which a multiple is of.
+func (m *Measure) Mean() float64 { return float64(m.Base) / float64(m.Baseline.windows()) }
+
+// meanText is the mean, rounded to one decimal.
+func (m *Measure) meanText() string {
+	return strings.TrimSuffix(strconv.FormatFloat(m.Mean(), 'f', 1, 64), ".0")
 }
 
 // Percent is the count in per cent of the threshold, rounded down; ok is false
@@ -184,6 +186,11 @@ func (v *Verdict) number(p placeholder) string {
 
 // words is the comparison as a sentence has it.
 func (o Op) words() string { return strings.ReplaceAll(o.String(), "_", " ") }
+
+// FullSeconds is a duration rounded up to the second.
+func FullSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
 
 // DurationText is a duration in one unit, rounded up: 40 seconds, 12 minutes, 3
 // hours, 2 days. Each unit is used up to twice the next one, so that rounding

@@ -65,7 +65,7 @@ func decision(d policy.Decision) Decision {
 		Session: d.Session, QueueID: d.QueueID, ClientAddress: d.ClientAddress, HeloName: d.HeloName,
 		SASLUsername: d.SASLUsername, Sender: d.Sender, Recipient: d.Recipient,
 		Reply: d.Reason, DelaySeconds: d.Delay.Seconds(),
-		PenaltySeconds: upward(d.Penalty), RetryAfterSeconds: upward(d.RetryAfter),
+		PenaltySeconds: seconds(policy.FullSeconds(d.Penalty)), RetryAfterSeconds: seconds(policy.FullSeconds(d.RetryAfter)),
 	}
 	if d.Reply.Code != 0 {
 		a.Reply = d.Reply.String()
@@ -75,6 +75,3 @@ func decision(d policy.Decision) Decision {
 	}
 	return a
 }
-
-// upward is a length of time in full seconds, rounded up.
-func upward(d time.Duration) int64 { return seconds(d + time.Second - 1) }

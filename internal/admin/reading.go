@@ -32,7 +32,7 @@ func readingOf(m policy.Measure) *Reading {
 	case policy.Percent:
 		r.Of = &m.Base
 	case policy.Times:
-		mean := math.Round(10*float64(m.Base)/float64(m.Baseline.To-m.Baseline.From+1)) / 10
+		mean := math.Round(10*m.Mean()) / 10
 		r.Mean = &mean
 	}
 	if percent, ok := m.Percent(); ok {

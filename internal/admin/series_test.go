@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,6 +37,21 @@ func TestTop(t *testing.T) {
 	}
 	if got := s.request(client, "GET /api/v1/top?series=users&windows=0-5&limit=1000"); strings.Count(got, `"key"`) != 1000 || strings.Contains(got, "owing") {
 		t.Errorf("%d keys", strings.Count(got, `"key"`))
+	}
+}
+
+// A sum over windows stops at the limit, as that of count does.
+func TestTopStopsAtTheLimit(t *testing.T) {
+	s := serve(t, plain, "")
+	for range 2 {
+		s.add("users", series.TextKey("huge"), math.MaxInt64)
+		s.now = s.now.Add(10 * time.Minute)
+	}
+	client := s.bySocket()
+	for _, path := range []string{"/api/v1/top?series=users&windows=0-5", "/api/v1/count?series=users&key=huge&windows=0-5"} {
+		if got := s.request(client, "GET "+path); !strings.Contains(got, `"count":9223372036854775807`) {
+			t.Errorf("%s: %s", path, got)
+		}
 	}
 }
 

@@ -51,14 +51,11 @@ func top(q *question) (Top, error) {
 }
 
 // total is the sum over the windows from..to; of different values, their union.
-func (q *question) total(c policy.Counter, t policy.Target, counts []int64, from, to int) (sum int64) {
+func (q *question) total(c policy.Counter, t policy.Target, counts []int64, from, to int) int64 {
 	if _, distinct := c.(*series.Distinct); distinct && from < to {
 		return c.Count(t.Key, t.Mask, from, to, q.now)
 	}
-	for _, n := range counts[from : to+1] {
-		sum += n
-	}
-	return sum
+	return policy.Sum(counts, from, to)
 }
 
 // parseMask reads the bits of IPv4 and, behind a comma, those of IPv6; nothing

@@ -89,7 +89,7 @@ func newMeasure(v *policy.Verdict) *measure {
 		Windows:    v.Windows(),
 		Count:      v.Count,
 		Threshold:  v.Threshold,
-		RetryAfter: int64((v.RetryAfter + time.Second - 1) / time.Second),
+		RetryAfter: int64(policy.FullSeconds(v.RetryAfter) / time.Second),
 	}
 }
 
