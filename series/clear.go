@@ -4,7 +4,9 @@ import "net/netip"
 
 // RemoveBlock takes every key of a block out, as [Series.Remove] does one, and
 // what keys that were evicted have left to the block: it counts nothing after that,
-// and larger blocks less by what it counted. /0 empties the series, of one family.
+// and larger blocks less by what it counted. Where evicted keys had left something to
+// one in between that has nothing else, that goes on to a larger one, as it does
+// when a key is removed. /0 empties the series, of one family.
 // It returns how many keys there were that counted in any window.
 //
 // No lock is held longer than it takes to clear one leaf. Of what is added to the

@@ -89,8 +89,7 @@ func (c *cursor) look() {
 func (c *cursor) add(a address, windows int) tally {
 	c.entries = append(c.entries, entry{at: a})
 	n := len(c.counts)
-	c.counts = slices.Grow(c.counts, windows)[:n+windows]
-	clear(c.counts[n:])
+	c.counts = appendZeros(c.counts, windows)
 	return tally{span: c.windows, windows: c.counts[n:]}
 }
 

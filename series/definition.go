@@ -26,6 +26,18 @@ func (t Type) String() string { return typeNames[t] }
 // IsAddress reports whether the series is keyed by addresses.
 func (t Type) IsAddress() bool { return t != String }
 
+// takes reports whether the type is keyed by keys like this one. An absent key no
+// type takes, nor a text over 255 bytes.
+func (t Type) takes(k Key) bool {
+	switch {
+	case k.addr.Is4():
+		return t == CIDR || t == IP
+	case k.addr.IsValid():
+		return t == CIDR6 || t == IP
+	}
+	return t == String && k.text != "" && len(k.text) <= maxText
+}
+
 // ParseType is the inverse of [Type.String].
 func ParseType(name string) (Type, bool) {
 	for t, n := range typeNames {

@@ -77,15 +77,7 @@ func (d *Distinct) Definition() Definition { return d.def }
 
 // Takes reports whether the series counts keys of this kind and family. An
 // absent key it never takes, nor a text over 255 bytes.
-func (d *Distinct) Takes(k Key) bool {
-	switch {
-	case k.addr.Is4():
-		return d.def.Type == CIDR || d.def.Type == IP
-	case k.addr.IsValid():
-		return d.def.Type == CIDR6 || d.def.Type == IP
-	}
-	return d.def.Type == String && k.text != "" && len(k.text) <= maxText
-}
+func (d *Distinct) Takes(k Key) bool { return d.def.Type.takes(k) }
 
 // kept is the bits of all holders that a key's values go to.
 func (d *Distinct) kept(k Key) []uint8 {
@@ -174,10 +166,7 @@ func (d *Distinct) Count(k Key, m Mask, from, to int, now time.Time) int64 {
 // to dst[:0], and how much of the current window has passed.
 func (d *Distinct) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int64, elapsed time.Duration) {
 	current, elapsed := d.clock.read(now)
-	counts = dst[:0]
-	for range d.def.Windows {
-		counts = append(counts, 0)
-	}
+	counts = appendZeros(dst[:0], d.def.Windows)
 	if !d.Takes(k) {
 		return counts, elapsed
 	}
@@ -243,7 +232,7 @@ func (d *Distinct) All(now time.Time) iter.Seq2[Key, []int64] {
 				continue
 			}
 			counts, _ = d.Counts(counts, h.Key, Host, now)
-			if slices.ContainsFunc(counts, func(n int64) bool { return n > 0 }) && !yield(h.Key, counts) {
+			if slices.ContainsFunc(counts, isCount) && !yield(h.Key, counts) {
 				return
 			}
 		}

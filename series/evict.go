@@ -73,7 +73,7 @@ func (c candidate) worse(other candidate) bool {
 func (t *tree) evict(must bool) bool {
 	var worst candidate
 	for visited, slots := 0, 0; visited < leafVisits && slots < slotVisits && t.leaves.used > 0; slots++ {
-		i := t.next(&t.looked)
+		i := next(&t.looked, t.leaves.used)
 		if t.leaves.at(i).n == 0 {
 			continue
 		}

@@ -219,25 +219,18 @@ func (sh *shard) appendHolders(dst []holder, from uint32) (holders []holder, nex
 }
 
 // sweep looks at one holder, while there is a pass: it drops what has expired of
-// it, and the holder itself when that is all. A pass begins when a window has ended
-// and each add moves one on, in this shard or another, so that no add ever waits
-// for a clean-up.
+// it, and the holder itself when that is all. An add moves a pass on in this shard
+// or another.
 func (sh *shard) sweep(oldest int64) {
-	if oldest > sh.oldest {
-		sh.oldest, sh.left = oldest, sh.rows.used
-	}
-	if sh.left == 0 {
+	i := sh.turn(oldest, sh.rows.used)
+	if i == 0 || !sh.lives(i) {
 		return
 	}
-	sh.left--
-	sh.hand = sh.hand%sh.rows.used + 1
-	if i := sh.hand; sh.lives(i) {
-		for _, s := range sh.between(i, oldest-1, longAgo) {
-			sh.sets.empty(s)
-		}
-		if !slices.ContainsFunc(sh.rows.at(i), func(s set) bool { return s.n > 0 }) {
-			sh.drop(i)
-		}
+	for _, s := range sh.between(i, oldest-1, longAgo) {
+		sh.sets.empty(s)
+	}
+	if !slices.ContainsFunc(sh.rows.at(i), func(s set) bool { return s.n > 0 }) {
+		sh.drop(i)
 	}
 }
 

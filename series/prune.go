@@ -6,24 +6,39 @@ import (
 	"sync/atomic"
 )
 
-// expiry is how far the hand has come that drops the expired keys of a tree.
+// expiry is how far the hand has come that drops what has expired. A pass begins
+// when a window has ended, and each add moves it on, so that no add ever waits for a
+// clean-up.
 type expiry struct {
 	oldest int64  // the window since which keys are kept, as the last pass has it
-	hand   uint32 // the leaf looked at last
-	left   uint32 // how many leaves the pass has still to look at
+	hand   uint32 // the index looked at last
+	left   uint32 // how many the pass has still to look at
 }
 
-// sweep looks at one leaf, while there is a pass. A pass begins when a window has
-// ended, and each add moves it on, so that no add ever waits for a clean-up.
+// turn is the index to look at now, of so many that are in use; 0 when there is no
+// pass.
+func (e *expiry) turn(oldest int64, used uint32) uint32 {
+	if oldest > e.oldest {
+		e.oldest, e.left = oldest, used
+	}
+	if e.left == 0 {
+		return 0
+	}
+	e.left--
+	return next(&e.hand, used)
+}
+
+// next moves a hand on, round all indexes in use. There are some.
+func next(hand *uint32, used uint32) uint32 {
+	*hand = *hand%used + 1
+	return *hand
+}
+
+// sweep looks at one leaf, while there is a pass.
 func (t *tree) sweep(oldest int64) {
-	if oldest > t.oldest {
-		t.oldest, t.left = oldest, t.leaves.used
+	if i := t.turn(oldest, t.leaves.used); i > 0 {
+		t.expire(i)
 	}
-	if t.left == 0 {
-		return
-	}
-	t.left--
-	t.expire(t.next(&t.hand))
 }
 
 // janitor moves on the passes of trees to which nothing is added.
@@ -66,12 +81,6 @@ func (t *lockedTree) trySweep(oldest int64) bool {
 	defer t.mu.Unlock()
 	t.sweep(oldest)
 	return t.left == 0
-}
-
-// next moves a hand to the next leaf. Who asks knows that there is one.
-func (t *tree) next(hand *uint32) uint32 {
-	*hand = *hand%t.leaves.used + 1
-	return *hand
 }
 
 // expire drops the keys of a leaf for which no window has a count.

@@ -1,6 +1,9 @@
 package series
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // row is the counts of one key or of one block: one for each of the series'
 // windows, at the window's number modulo their number. Who owns a row, or
@@ -146,4 +149,11 @@ func (r row) counts(newest int64, s span) bool {
 		place = before(place, 1, len(r))
 	}
 	return false
+}
+
+// appendZeros appends so many counts of nothing.
+func appendZeros(counts []int64, n int) []int64 {
+	counts = slices.Grow(counts, n)[:len(counts)+n]
+	clear(counts[len(counts)-n:])
+	return counts
 }

@@ -68,19 +68,19 @@ func (s *Series) Definition() Definition { return s.def }
 
 // Takes reports whether the series counts keys of this kind and family. An
 // absent key it never takes, nor a text over 255 bytes.
-func (s *Series) Takes(k Key) bool { return s.family(k) != nil }
+func (s *Series) Takes(k Key) bool { return s.def.Type.takes(k) }
 
 // family is where keys like this one are counted; nil if they are not.
 func (s *Series) family(k Key) *family {
 	switch {
+	case !s.Takes(k):
+		return nil
 	case k.addr.Is4():
 		return s.ipv4
 	case k.addr.IsValid():
 		return s.ipv6
-	case k.text != "" && len(k.text) <= maxText:
-		return s.texts
 	}
-	return nil
+	return s.texts
 }
 
 // address is where a key that the series takes lies in its family.
@@ -174,10 +174,7 @@ func (s *Series) collect(y *tally, k Key, m Mask) {
 // holds the window, that does not grow.
 func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int64, elapsed time.Duration) {
 	current, elapsed := s.clock.read(now)
-	counts = dst[:0]
-	for range s.def.Windows {
-		counts = append(counts, 0)
-	}
+	counts = appendZeros(dst[:0], s.def.Windows)
 	y := tally{span: s.span(current, 0, s.def.Windows-1), windows: counts}
 	s.collect(&y, k, m)
 	return counts, elapsed
