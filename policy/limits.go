@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -21,18 +22,17 @@ type Near struct {
 // above and at_least have a nearness, and only where nothing but the count keeps the
 // condition from holding: not below a `min`, nor for a shared key.
 //
-// It goes once through each series under each mask, as [Walk] does, through several
-// at a time where there are processors.
+// It goes once through each series under each mask, as [Walks] do.
 func (e *Engine) Limits(rule string, limit int, now time.Time) ([]Near, error) {
 	rules, err := e.rulesNamed(rule)
 	if err != nil {
 		return nil, err
 	}
-	walks := expeditions(rules, now)
-	found := make([]nearest, len(walks))
-	concurrently(len(walks), func(i int) {
+	legs := legsOf(expeditions(rules, now), now)
+	found := make([]nearest, len(legs))
+	Concurrently(len(legs), func(i int) {
 		found[i] = nearest{engine: e, limit: limit, now: now}
-		found[i].walk(walks[i])
+		found[i].walk(legs[i])
 	})
 	best := nearest{limit: limit}
 	for _, one := range found {
@@ -43,12 +43,12 @@ func (e *Engine) Limits(rule string, limit int, now time.Time) ([]Near, error) {
 	return best.all(), nil
 }
 
-// walk keeps the nearest of one series.
-func (b *nearest) walk(x expedition) {
-	_, b.elapsed = x.counter.Counts(nil, series.Key{}, x.mask, b.now)
-	for t, counts := range Walk(x.counter, x.mask, b.now) {
-		for i := range x.readers {
-			b.offer(&x.readers[i], t.Key, counts)
+// walk keeps the nearest that a leg passes by.
+func (b *nearest) walk(l leg) {
+	_, b.elapsed = l.counter.Counts(nil, series.Key{}, l.mask, b.now)
+	for t, counts := range l.walk {
+		for i := range l.readers {
+			b.offer(&l.readers[i], t, counts)
 		}
 	}
 }
@@ -71,15 +71,33 @@ type expedition struct {
 	readers []reader
 }
 
+// leg is a part of an expedition.
+type leg struct {
+	expedition
+	walk iter.Seq2[Target, []int64]
+}
+
+func legsOf(all []expedition, now time.Time) (legs []leg) {
+	for _, x := range all {
+		for _, walk := range Walks(x.counter, x.mask, now) {
+			legs = append(legs, leg{x, walk})
+		}
+	}
+	return legs
+}
+
 // reader is a condition of a rule.
 type reader struct {
-	rule *rule
+	place int // of the condition among those of all rules
+	rule  *rule
 	*condition
 }
 
 func expeditions(rules []*rule, now time.Time) (all []expedition) {
+	place := 0
 	for _, r := range rules {
 		for c := range r.compiled() {
+			place++
 			if !c.hasNearness() || c.counter.Covered(now) < c.Baseline.To {
 				continue
 			}
@@ -87,7 +105,7 @@ func expeditions(rules []*rule, now time.Time) (all []expedition) {
 			if i < 0 {
 				i, all = len(all), append(all, expedition{counter: c.counter, mask: c.finest()})
 			}
-			all[i].readers = append(all[i].readers, reader{r, c})
+			all[i].readers = append(all[i].readers, reader{place, r, c})
 		}
 	}
 	return all
@@ -135,32 +153,51 @@ type nearest struct {
 
 type kept struct {
 	reader
-	key series.Key
+	Target
 	Numbers
 	nearness float64
 	holds    bool
 }
 
+// compare puts what is nearer first, and of what is as near the rule that is asked
+// first, and then the lower address or text.
+func (k kept) compare(other kept) int {
+	if c := cmp.Or(cmp.Compare(other.nearness, k.nearness), cmp.Compare(k.place, other.place)); c != 0 {
+		return c
+	}
+	return k.Target.Compare(other.Target)
+}
+
 // offer keeps a key if it is among the nearest so far. What its counts do not tell
 // is looked up only if it can be.
-func (b *nearest) offer(r *reader, key series.Key, counts []int64) {
-	n, holds, sure := r.estimate(key, counts, b)
-	if !sure && (r.finest() != r.Mask || b.takes(r.nearness(n))) {
-		n, holds = r.evaluate(key, &b.room, b.now)
+func (b *nearest) offer(r *reader, t Target, counts []int64) {
+	n, holds, sure := r.estimate(t.Key, counts, b)
+	if !sure && (r.finest() != r.Mask || b.mayTake(r.nearness(n))) {
+		n, holds = r.evaluate(t.Key, &b.room, b.now)
 	}
-	k := kept{*r, key, n, r.nearness(n), holds}
-	if b.takes(k.nearness) && r.rule.asks(b.engine, r.condition, key) {
+	k := kept{*r, t, n, r.nearness(n), holds}
+	if b.takes(k) && r.rule.asks(b.engine, r.condition, t.Key) {
 		b.keep(k)
 	}
 }
 
 // keep keeps a key in its place, and one less if there are too many.
 func (b *nearest) keep(k kept) {
-	if !b.takes(k.nearness) {
+	if !b.takes(k) {
 		return
 	}
-	at, _ := slices.BinarySearchFunc(b.kept, k, func(have, k kept) int { return cmp.Or(cmp.Compare(k.nearness, have.nearness), -1) })
+	at, _ := slices.BinarySearchFunc(b.kept, k, kept.compare)
 	b.kept = slices.Insert(b.kept[:min(len(b.kept), b.limit-1)], at, k)
+}
+
+// takes reports whether a key is among the nearest so far.
+func (b *nearest) takes(k kept) bool {
+	return b.mayTake(k.nearness) && (len(b.kept) < b.limit || k.compare(b.kept[b.limit-1]) < 0)
+}
+
+// mayTake reports whether one so near can be.
+func (b *nearest) mayTake(nearness float64) bool {
+	return nearness > 0 && (len(b.kept) < b.limit || nearness >= b.kept[b.limit-1].nearness)
 }
 
 // estimate are the numbers that the counts of a walk tell. Those that are not sure
@@ -178,18 +215,13 @@ func (r *reader) estimate(key series.Key, counts []int64, b *nearest) (n Numbers
 	if r.Threshold.Unit == Percent || r.distinct && r.From < r.To {
 		return n, false, false
 	}
-	return n, b.takes(r.nearness(n)) && r.holds(v, n, b.now), true
-}
-
-// takes reports whether one so near would be kept.
-func (b *nearest) takes(nearness float64) bool {
-	return nearness > 0 && (len(b.kept) < b.limit || nearness > b.kept[b.limit-1].nearness)
+	return n, b.mayTake(r.nearness(n)) && r.holds(v, n, b.now), true
 }
 
 func (b *nearest) all() []Near {
 	all := make([]Near, len(b.kept))
 	for i, k := range b.kept {
-		m := k.measure(k.key, k.Numbers)
+		m := k.measure(k.Target.Key, k.Numbers)
 		percent, ok := m.Percent()
 		if !ok {
 			percent = int64(100 * k.nearness)

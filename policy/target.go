@@ -27,6 +27,14 @@ func (t Target) IsBlock() bool {
 	return t.Key.Addr().IsValid() && !t.Block().IsSingleIP()
 }
 
+// Compare puts the lower address or text first.
+func (t Target) Compare(other Target) int {
+	if addr := t.Key.Addr(); addr.IsValid() {
+		return addr.Compare(other.Key.Addr())
+	}
+	return strings.Compare(t.Key.String(), other.Key.String())
+}
+
 func (t Target) String() string {
 	if t.IsBlock() {
 		return t.Block().String()

@@ -33,27 +33,31 @@ func Politely[K any](all iter.Seq2[K, []int64]) iter.Seq2[K, []int64] {
 	}
 }
 
-// Walk goes politely through a series' keys or, with another mask than that of
-// single addresses, through its networks, each with its counts of all windows. They
-// are good until the next one. The networks of different values are those in which
-// an address is left.
-func Walk(c Counter, m series.Mask, now time.Time) iter.Seq2[Target, []int64] {
+// Walks go politely through a series' keys or, with another mask than that of single
+// addresses, through its networks, each with its counts of all windows, which are good
+// until the next one. What one of them yields no other does; [Concurrently] lets them
+// go on at the same time. The networks of different values are those in which an
+// address is left.
+func Walks(c Counter, m series.Mask, now time.Time) (walks []iter.Seq2[Target, []int64]) {
+	if s, ok := c.(*series.Series); ok {
+		for _, part := range s.Parts(m, now) {
+			walks = append(walks, targets(part, m))
+		}
+		return walks
+	}
+	if c.Definition().Type.IsAddress() && m != series.Host {
+		return append(walks, func(yield func(Target, []int64) bool) { walkUnions(c, m, now, yield) })
+	}
+	return append(walks, targets(c.All(now), m))
+}
+
+// targets go politely through keys, which are the first addresses of networks under a
+// mask.
+func targets(all iter.Seq2[series.Key, []int64], m series.Mask) iter.Seq2[Target, []int64] {
 	return func(yield func(Target, []int64) bool) {
-		s, isSeries := c.(*series.Series)
-		switch masked := c.Definition().Type.IsAddress() && m != series.Host; {
-		case masked && isSeries:
-			for block, counts := range Politely(s.Blocks(m, now)) {
-				if !yield(Target{series.AddrKey(block.Addr()), m}, counts) {
-					return
-				}
-			}
-		case masked:
-			walkUnions(c, m, now, yield)
-		default:
-			for key, counts := range Politely(c.All(now)) {
-				if !yield(Target{key, m}, counts) {
-					return
-				}
+		for key, counts := range Politely(all) {
+			if !yield(Target{key, m}, counts) {
+				return
 			}
 		}
 	}
@@ -77,9 +81,9 @@ func walkUnions(c Counter, m series.Mask, now time.Time, yield func(Target, []in
 	}
 }
 
-// concurrently does n things, as many at a time as there are processors. A panic
+// Concurrently does n things, as many at a time as there are processors. A panic
 // becomes the caller's, and not the daemon's end.
-func concurrently(n int, do func(i int)) {
+func Concurrently(n int, do func(i int)) {
 	var next atomic.Int64
 	var failure atomic.Value
 	var doing sync.WaitGroup

@@ -19,7 +19,7 @@ func (s *Series) All(now time.Time) iter.Seq2[Key, []int64] {
 	return func(yield func(Key, []int64) bool) {
 		windows := s.every(now)
 		for _, f := range s.families {
-			for e, counts := range f.walk(blockOf(address{}, 0), f.bits, windows) {
+			for e, counts := range f.walk(f.trees, blockOf(address{}, 0), f.bits, windows) {
 				if !yield(f.key(e), counts) {
 					return
 				}
@@ -35,7 +35,9 @@ func (s *Series) Within(block netip.Prefix, now time.Time) iter.Seq2[Key, []int6
 		if f == nil {
 			return
 		}
-		for e, counts := range f.walk(blockOf(addressOf(block.Addr()), uint8(block.Bits())), f.bits, s.every(now)) {
+		bits := uint8(block.Bits())
+		in := blockOf(addressOf(block.Addr()), bits)
+		for e, counts := range f.walk(f.holding(in.first, bits), in, f.bits, s.every(now)) {
 			if !yield(f.key(e), counts) {
 				return
 			}
@@ -53,11 +55,8 @@ func (s *Series) Blocks(m Mask, now time.Time) iter.Seq2[netip.Prefix, []int64] 
 			if f.named {
 				return
 			}
-			bits := m.IPv4
-			if f.wide {
-				bits = m.IPv6
-			}
-			for e, counts := range f.walk(blockOf(address{}, 0), bits, windows) {
+			bits := f.under(m)
+			for e, counts := range f.walk(f.trees, blockOf(address{}, 0), bits, windows) {
 				if !yield(netip.PrefixFrom(f.key(e).addr, int(bits)), counts) {
 					return
 				}
@@ -66,19 +65,54 @@ func (s *Series) Blocks(m Mask, now time.Time) iter.Seq2[netip.Prefix, []int64] 
 	}
 }
 
+// Parts are walks that together yield what [Series.Blocks] does, each network by its
+// first address, and under [Host] what [Series.All] does. To texts a mask is nothing.
+// What one part yields no other does, each in an order of its own; they may go on at
+// the same time.
+func (s *Series) Parts(m Mask, now time.Time) (parts []iter.Seq2[Key, []int64]) {
+	windows := s.every(now)
+	for _, f := range s.families {
+		bits, trees := f.under(m), 1
+		if bits < f.leading {
+			trees = len(f.trees) // a block has a part in each of them
+		}
+		for part := range slices.Chunk(f.trees, trees) {
+			parts = append(parts, func(yield func(Key, []int64) bool) {
+				for e, counts := range f.walk(part, blockOf(address{}, 0), bits, windows) {
+					if !yield(f.key(e), counts) {
+						return
+					}
+				}
+			})
+		}
+	}
+	return parts
+}
+
+// under is how many bits the family's blocks have under a mask.
+func (f *family) under(m Mask) uint8 {
+	switch {
+	case f.named:
+		return f.bits
+	case f.wide:
+		return m.IPv6
+	}
+	return m.IPv4
+}
+
 // every is the span of all windows at now.
 func (s *Series) every(now time.Time) span {
 	current, _ := s.clock.read(now)
 	return s.span(current, 0, s.def.Windows-1)
 }
 
-// walk goes through the blocks of so many bits in a range, or with all bits through
-// its keys, by their addresses. Those that begin with the same bits are in one tree,
-// so the trees take turns where these change. A block that is larger has a part in
-// each tree.
-func (f *family) walk(in extent, bits uint8, windows span) iter.Seq2[entry, []int64] {
+// walk goes through what trees have of the blocks of so many bits in a range, or with
+// all bits of its keys, by their addresses. Those that begin with the same bits are in
+// one tree, so the trees take turns where these change. A block that is larger has a
+// part in each tree.
+func (f *family) walk(trees []lockedTree, in extent, bits uint8, windows span) iter.Seq2[entry, []int64] {
 	return func(yield func(entry, []int64) bool) {
-		cursors := f.cursors(in, bits, windows)
+		cursors := newCursors(trees, in, bits, windows)
 		for c := lowest(cursors); c != nil; c = lowest(cursors) {
 			for turn := c.entry().at; c.more() && c.entry().at.shared(turn) >= f.leading; c.next() {
 				if bits < f.leading {
@@ -94,9 +128,8 @@ func (f *family) walk(in extent, bits uint8, windows span) iter.Seq2[entry, []in
 
 func isCount(n int64) bool { return n != 0 }
 
-// cursors are one for each tree that can hold what is in the range.
-func (f *family) cursors(in extent, bits uint8, windows span) []cursor {
-	trees := f.holding(in.first, in.first.shared(in.last))
+// newCursors are one for each tree.
+func newCursors(trees []lockedTree, in extent, bits uint8, windows span) []cursor {
 	cursors := make([]cursor, len(trees))
 	for i := range trees {
 		cursors[i] = cursor{tree: &trees[i], left: in, bits: bits, windows: windows}

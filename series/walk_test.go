@@ -3,6 +3,7 @@ package series
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -41,6 +42,10 @@ func checkWalks(t testing.TB, s *Series, m Mask, may []Key, now time.Time) {
 			checkWalk(t, m.Of(k.addr).String(), sums[m.Of(k.addr)], s, k, m, now)
 		}
 	}
+	checkParts(t, s, Host, counts, now, func(k Key) Key { return k })
+	if s.texts == nil {
+		checkParts(t, s, m, sums, now, func(k Key) netip.Prefix { return m.Of(k.addr) })
+	}
 	for i, p := range blocks {
 		checkWalk(t, p.String(), sums[p], s, AddrKey(p.Addr()), m, now)
 		if i%(1+len(blocks)/4) > 0 {
@@ -50,6 +55,23 @@ func checkWalks(t testing.TB, s *Series, m Mask, may []Key, now time.Time) {
 		if want := slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return !p.Contains(k.addr) }); !slices.Equal(within, want) {
 			t.Fatalf("within %v: %v; want %v", p, within, want)
 		}
+	}
+}
+
+// checkParts compares all parts together with a walk through the same.
+func checkParts[K comparable](t testing.TB, s *Series, m Mask, want map[K][]int64, now time.Time, of func(Key) K) {
+	t.Helper()
+	_, got := walked(t, func(yield func(K, []int64) bool) {
+		for _, part := range s.Parts(m, now) {
+			for k, counts := range part {
+				if !yield(of(k), counts) {
+					return
+				}
+			}
+		}
+	})
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Fatalf("parts yield %v; want %v", got, want)
 	}
 }
 
@@ -238,11 +260,6 @@ func BenchmarkTop(b *testing.B) {
 		keys := benchmarkKeys(i)
 		s := filled(b, kind.typ, 6, keys)
 		row := sample(keys, draws[1].make(1))
-		b.Run(kind.name+"/keys/alone", func(b *testing.B) {
-			for b.Loop() {
-				top(s.All(benchTime))
-			}
-		})
 		b.Run(kind.name+"/keys", func(b *testing.B) {
 			whileAdding(b, s, row, func() { top(s.All(benchTime)) })
 		})

@@ -3,9 +3,11 @@ package admin_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +51,42 @@ func BenchmarkDecide(b *testing.B) {
 				b.ReportMetric(float64(times[at].Nanoseconds())/1000, name)
 			}
 			b.ReportMetric(answers/b.Elapsed().Seconds(), "answers/s")
+		})
+	}
+}
+
+// BenchmarkTop is one answer about the largest of a million keys, while nothing else
+// is done.
+//
+//	go test -run '^$' -bench Top -benchtime 10x ./internal/admin
+func BenchmarkTop(b *testing.B) {
+	for _, row := range []struct {
+		series string
+		key    func(i int) series.Key
+	}{
+		{"ipv4", func(i int) series.Key { return series.AddrKey(address(i)) }},
+		{"ipv6", func(i int) series.Key {
+			part := address(i).As4()
+			return series.AddrKey(netip.AddrFrom16([16]byte{0x20, 1, part[0], part[1], part[2], part[3]}))
+		}},
+		{"texts", func(i int) series.Key { return series.TextKey(fmt.Sprintf("user%d@example.com", i)) }},
+	} {
+		b.Run(row.series, func(b *testing.B) {
+			s := serve(b, `
+series:
+  ipv4: {type: cidr, interval: 5m, windows: 6, add: {at: connect}}
+  ipv6: {type: cidr_ipv6, interval: 5m, windows: 6, add: {at: connect}}
+  texts: {type: string, interval: 5m, windows: 6, add: {at: mail, key: sender}}
+`, "")
+			for i := range 1_000_000 {
+				s.add(row.series, row.key(i), int64(1+i%1000))
+			}
+			client := s.bySocket()
+			for b.Loop() {
+				if got := s.request(client, "GET /api/v1/top?series="+row.series); strings.Count(got, `"key"`) != 10 {
+					b.Fatal(got)
+				}
+			}
 		})
 	}
 }

@@ -43,9 +43,19 @@ func top(q *question) (Top, error) {
 	if err := cmp.Or(maskErr, windowsErr, limitErr); err != nil {
 		return Top{}, err
 	}
+	walks := policy.Walks(c, mask, q.now)
+	found := make([]largest, len(walks))
+	policy.Concurrently(len(walks), func(i int) {
+		found[i].limit = limit
+		for t, counts := range walks[i] {
+			found[i].offer(t, q.total(c, t, counts, from, to))
+		}
+	})
 	l := largest{limit: limit}
-	for t, counts := range policy.Walk(c, mask, q.now) {
-		l.offer(t, q.total(c, t, counts, from, to))
+	for _, one := range found {
+		for _, k := range one.kept {
+			l.offer(k.Target, k.count)
+		}
 	}
 	return Top{d.Name, seconds(d.Interval), from, to, l.entries()}, nil
 }
@@ -118,13 +128,7 @@ type counted struct {
 // compare puts the larger count first, and of two that are the same the lower
 // address or text.
 func (c counted) compare(other counted) int {
-	if c.count != other.count {
-		return cmp.Compare(other.count, c.count)
-	}
-	if addr := c.Key.Addr(); addr.IsValid() {
-		return addr.Compare(other.Key.Addr())
-	}
-	return strings.Compare(c.Key.String(), other.Key.String())
+	return cmp.Or(cmp.Compare(other.count, c.count), c.Target.Compare(other.Target))
 }
 
 // offer keeps a target if it is among the largest so far; what counts nothing
