@@ -8,20 +8,23 @@ package series
 // indexes hands out the numbers from 1 on; 0 is none.
 type indexes struct {
 	used uint32 // the highest index handed out so far
-	free []uint32
+	free arena[uint32]
+	left uint32 // how many there are in free
 }
 
 func (s *indexes) take() uint32 {
-	if n := len(s.free); n > 0 {
-		i := s.free[n-1]
-		s.free = s.free[:n-1]
-		return i
+	if s.left > 0 {
+		s.left--
+		return *s.free.at(s.left)
 	}
 	s.used++
 	return s.used
 }
 
-func (s *indexes) give(i uint32) { s.free = append(s.free, i) }
+func (s *indexes) give(i uint32) {
+	*s.free.reset(s.left) = i
+	s.left++
+}
 
 // arena holds values of one kind. Who uses it has the indexes, so that several
 // arenas can share them.

@@ -267,8 +267,8 @@ func TestDistinctExpiry(t *testing.T) {
 	}
 	for i := range d.shards {
 		sh := &d.shards[i]
-		used := int(sh.rows.used) - len(sh.rows.free)
-		if sketches := int(sh.sets.sketches.used) - len(sh.sets.sketches.free); used != len(sh.index) || sketches != 0 {
+		used := inUse(&sh.rows.indexes)
+		if sketches := inUse(&sh.sets.sketches.indexes); used != len(sh.index) || sketches != 0 {
 			t.Errorf("%d rows are taken and %d sketches, for %d keys", used, sketches, len(sh.index))
 		}
 	}

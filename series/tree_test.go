@@ -109,7 +109,7 @@ func checkLeaf(t *testing.T, tr *tree, i uint32, bits uint8, within address) {
 	}
 }
 
-func inUse(s *indexes) int { return int(s.used) - len(s.free) }
+func inUse(s *indexes) int { return int(s.used) - int(s.left) }
 
 // numbered is the i-th of many addresses, near each other or far apart.
 func numbered(i int, far bool) Key {
