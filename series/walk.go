@@ -19,8 +19,8 @@ func (s *Series) All(now time.Time) iter.Seq2[Key, []int64] {
 	return func(yield func(Key, []int64) bool) {
 		windows := s.every(now)
 		for _, f := range s.families {
-			for e, counts := range f.walk(f.trees, blockOf(address{}, 0), f.bits, windows) {
-				if !yield(f.key(e), counts) {
+			for k, counts := range f.walk(f.trees, blockOf(address{}, 0), f.bits, windows) {
+				if !yield(k, counts) {
 					return
 				}
 			}
@@ -37,11 +37,7 @@ func (s *Series) Within(block netip.Prefix, now time.Time) iter.Seq2[Key, []int6
 		}
 		bits := uint8(block.Bits())
 		in := blockOf(addressOf(block.Addr()), bits)
-		for e, counts := range f.walk(f.holding(in.first, bits), in, f.bits, s.every(now)) {
-			if !yield(f.key(e), counts) {
-				return
-			}
-		}
+		f.walk(f.holding(in.first, bits), in, f.bits, s.every(now))(yield)
 	}
 }
 
@@ -56,8 +52,8 @@ func (s *Series) Blocks(m Mask, now time.Time) iter.Seq2[netip.Prefix, []int64] 
 				return
 			}
 			bits := f.under(m)
-			for e, counts := range f.walk(f.trees, blockOf(address{}, 0), bits, windows) {
-				if !yield(netip.PrefixFrom(f.key(e).addr, int(bits)), counts) {
+			for k, counts := range f.walk(f.trees, blockOf(address{}, 0), bits, windows) {
+				if !yield(netip.PrefixFrom(k.addr, int(bits)), counts) {
 					return
 				}
 			}
@@ -77,13 +73,7 @@ func (s *Series) Parts(m Mask, now time.Time) (parts []iter.Seq2[Key, []int64]) 
 			trees = len(f.trees) // a block has a part in each of them
 		}
 		for part := range slices.Chunk(f.trees, trees) {
-			parts = append(parts, func(yield func(Key, []int64) bool) {
-				for e, counts := range f.walk(part, blockOf(address{}, 0), bits, windows) {
-					if !yield(f.key(e), counts) {
-						return
-					}
-				}
-			})
+			parts = append(parts, f.walk(part, blockOf(address{}, 0), bits, windows))
 		}
 	}
 	return parts
@@ -108,17 +98,17 @@ func (s *Series) every(now time.Time) span {
 
 // walk goes through what trees have of the blocks of so many bits in a range, or with
 // all bits of its keys, by their addresses. Those that begin with the same bits are in
-// one tree, so the trees take turns where these change. A block that is larger has a
-// part in each tree.
-func (f *family) walk(trees []lockedTree, in extent, bits uint8, windows span) iter.Seq2[entry, []int64] {
-	return func(yield func(entry, []int64) bool) {
+// one tree, so the trees take turns where these change. A block, which goes by its first
+// address, has a part in each tree if it is larger.
+func (f *family) walk(trees []lockedTree, in extent, bits uint8, windows span) iter.Seq2[Key, []int64] {
+	return func(yield func(Key, []int64) bool) {
 		cursors := newCursors(trees, in, bits, windows)
 		for c := lowest(cursors); c != nil; c = lowest(cursors) {
 			for turn := c.entry().at; c.more() && c.entry().at.shared(turn) >= f.leading; c.next() {
 				if bits < f.leading {
 					c.join(cursors)
 				}
-				if counts := c.row(); slices.ContainsFunc(counts, isCount) && !yield(c.entry(), counts) {
+				if counts := c.row(); slices.ContainsFunc(counts, isCount) && !yield(f.key(c.entry()), counts) {
 					return
 				}
 			}
