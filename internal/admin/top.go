@@ -128,18 +128,25 @@ type counted struct {
 // compare puts the larger count first, and of two that are the same the lower
 // address or text.
 func (c counted) compare(other counted) int {
-	return cmp.Or(cmp.Compare(other.count, c.count), c.Target.Compare(other.Target))
+	if c.count != other.count {
+		return cmp.Compare(other.count, c.count)
+	}
+	return c.Target.Compare(other.Target)
 }
 
 // offer keeps a target if it is among the largest so far; what counts nothing
 // never is.
 func (l *largest) offer(t policy.Target, n int64) {
-	c := counted{t, n}
-	if n == 0 || len(l.kept) == l.limit && c.compare(l.kept[l.limit-1]) > 0 {
+	full := len(l.kept) == l.limit
+	if n == 0 || full && n < l.kept[l.limit-1].count { // nearly all of a million
 		return
 	}
+	c := counted{t, n}
 	at, _ := slices.BinarySearchFunc(l.kept, c, counted.compare)
-	if len(l.kept) == l.limit {
+	if full {
+		if at == l.limit {
+			return
+		}
 		l.kept = l.kept[:l.limit-1]
 	}
 	l.kept = slices.Insert(l.kept, at, c)
