@@ -90,15 +90,13 @@ func checkWalk(t testing.TB, name string, got []int64, s *Series, k Key, m Mask,
 // Every mask gives the networks that Counts knows, evicted keys or not.
 func TestWalksAgreeWithCounts(t *testing.T) {
 	floods := append(floods, floods[0])
-	floods[len(floods)-1].name = "both families"
+	both := &floods[len(floods)-1]
+	both.name, both.typ = "both families", IP
 	masks := []Mask{{0, 0}, {1, 1}, {4, 4}, {6, 16}, {7, 20}, {8, 23}, {9, 24}, {12, 25}, {16, 32}, {19, 48}, {20, 64}, {24, 105}, {27, 108}, {32, 128}}
-	for i, f := range floods {
+	for _, f := range floods {
 		for _, maxKeys := range []int{300, 3000, DefaultMaxKeys} {
 			t.Run(fmt.Sprint(f.name, " ", maxKeys), func(t *testing.T) {
 				t.Parallel()
-				if i == len(floods)-1 {
-					f.typ = IP
-				}
 				s := bounded(t, f.typ, 3, maxKeys)
 				r := rand.New(rand.NewPCG(1, uint64(maxKeys)))
 				now := at("10:00:00")
