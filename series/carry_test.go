@@ -142,6 +142,7 @@ func TestCarryingDifferentValues(t *testing.T) {
 		from := defineDistinct(t, Definition{Type: IP, Interval: time.Minute, Windows: 4}, Mask{24, 64})
 		def := Definition{Type: IP, Interval: row.interval, Windows: row.windows, MaxKeys: 10_000}
 		to, want := defineDistinct(t, def, row.masks...), defineDistinct(t, def, row.masks...)
+		to.Follow()
 		r := rand.New(rand.NewPCG(4, 5))
 		now := at("10:00:00")
 		for range 4000 {

@@ -69,12 +69,14 @@ func (t *tree) clearSlot(in extent, bits uint8, oldest int64) (keys int, last ad
 func (t *tree) unfold(a address, bits uint8) {
 	if bits == 0 && a == (address{}) {
 		window, own := t.own(t.all.window, t.all.row, t.root)
+		t.noteRemoved(a, "", 0, own, window)
 		t.takeOut(&t.all.window, t.all.row, own, window)
 	}
 	for l := t.root; l.isNode(); {
 		nd := t.nodes.at(l.index())
 		if nd.bits >= bits && blockOf(nd.any, nd.bits).first == a {
 			window, own := t.own(nd.window, t.sums.at(l.index()), nd.kids[:]...)
+			t.noteRemoved(a, "", nd.bits, own, window)
 			t.takeOutAbove(a, nd.bits, own, window)
 		}
 		l = *nd.toward(a)

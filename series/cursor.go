@@ -78,6 +78,11 @@ func (c *cursor) look() {
 		c.over = !more
 	}
 	c.tree.mu.Unlock()
+	c.nameEntries()
+}
+
+// nameEntries gives the entries the texts that were collected for them.
+func (c *cursor) nameEntries() {
 	texts := string(c.texts)
 	for i := range c.entries {
 		e := &c.entries[i]

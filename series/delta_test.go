@@ -20,6 +20,9 @@ func TestDeltasInAnyOrder(t *testing.T) {
 			def := Definition{Type: IP, Interval: time.Minute, Windows: 4}
 			masks := []Mask{{24, 64}, {16, 48}}
 			nodes := []*Distinct{defineDistinct(t, def, masks...), defineDistinct(t, def, masks...), defineDistinct(t, def, masks...)}
+			for _, n := range nodes {
+				n.Follow()
+			}
 			all := defineDistinct(t, def, masks...)
 			told := make([][]Delta, len(nodes))
 			now := at("10:00:00")
@@ -87,6 +90,7 @@ func sameCounts(t *testing.T, what string, got, want *Distinct, now time.Time) {
 
 func TestDeltasTellOnlyWhatIsNew(t *testing.T) {
 	d := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: 2})
+	d.Follow()
 	now := at("10:00:59")
 	show := func(from, to int) {
 		for i := from; i < to; i++ {
@@ -95,6 +99,10 @@ func TestDeltasTellOnlyWhatIsNew(t *testing.T) {
 	}
 	tell := func() (told []string) {
 		d.Deltas(func(delta Delta) {
+			if delta.Removed {
+				told = append(told, fmt.Sprintf("%s is removed", delta.Key))
+				return
+			}
 			begins := time.Unix(delta.Start, 0).UTC().Format(time.TimeOnly)
 			if delta.Sketch != nil {
 				told = append(told, fmt.Sprintf("%s %s: a sketch", delta.Key, begins))
@@ -109,14 +117,16 @@ func TestDeltasTellOnlyWhatIsNew(t *testing.T) {
 		do   func()
 		want string
 	}{
-		{"the first call tells all there is", func() { show(0, 3) }, "[a 10:00:00: 3 values]"},
+		{"what was shown is told", func() { show(0, 3) }, "[a 10:00:00: 3 values]"},
 		{"nothing is new", func() { show(0, 3) }, "[]"},
 		{"two values are", func() { show(1, 5) }, "[a 10:00:00: 2 values]"},
 		{"a window that became a sketch is told as one", func() { show(0, 65) }, "[a 10:00:00: a sketch]"},
 		{"known values do not change a sketch", func() { show(0, 65) }, "[]"},
 		{"a new one does", func() { show(100, 110) }, "[a 10:00:00: a sketch]"},
 		{"the next window is its own", func() { now = now.Add(time.Minute); show(0, 1) }, "[a 10:01:00: 1 values]"},
-		{"what was removed is not told", func() { show(1, 2); d.Remove(TextKey("a")) }, "[]"},
+		{"of what was removed it is told that", func() { show(1, 2); d.Remove(TextKey("a")) }, "[a is removed]"},
+		{"and then what it shows again", func() { show(1, 2); d.Remove(TextKey("a")); show(1, 2) }, "[a is removed a 10:01:00: 1 values]"},
+		{"what was there before is not told again", func() { d.Unfollow(); show(2, 3); d.Follow() }, "[]"},
 		{"what comes instead is", func() { d.Add(TextKey("b"), "x", now) }, "[b 10:01:00: 1 values]"},
 	} {
 		step.do()
@@ -129,7 +139,7 @@ func TestDeltasTellOnlyWhatIsNew(t *testing.T) {
 // What is to be told takes a mark for each key at the most, whatever comes and goes.
 func TestDeltasAreBounded(t *testing.T) {
 	d := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: 2, MaxKeys: 100})
-	d.Deltas(func(Delta) {})
+	d.Follow()
 	for i := range 10_000 {
 		d.Add(TextKey(strconv.Itoa(i)), "x", at("10:00:00"))
 	}
@@ -182,6 +192,7 @@ func TestMerge(t *testing.T) {
 func TestDeltasOverAStepBack(t *testing.T) {
 	a := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: 3})
 	b := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: 3})
+	a.Follow()
 	a.Add(TextKey("k"), "x", at("12:00:00"))
 	a.Add(TextKey("k"), "y", at("10:00:00")) // the current window now begins here
 	b.Add(TextKey("k"), "z", at("10:00:00"))
@@ -196,6 +207,7 @@ func TestDeltasOverAStepBack(t *testing.T) {
 func TestDistinctManySessions(t *testing.T) {
 	d := defineDistinct(t, Definition{Type: IP, Interval: time.Second, Windows: 3, MaxKeys: 5000}, Mask{24, 64})
 	copied := defineDistinct(t, d.Definition(), Mask{24, 64})
+	d.Follow()
 	begin := at("10:00:00")
 	session := func(number, second int) {
 		for i := second * 1000; i < (second+1)*1000; i++ {

@@ -97,6 +97,12 @@ func (d *Distinct) oldest(current int64) int64 { return current - int64(d.def.Wi
 // Begin is as [Series.Begin].
 func (d *Distinct) Begin(now time.Time) { d.clock.read(now) }
 
+// Begun is as [Series.Begun].
+func (d *Distinct) Begun(now time.Time) time.Time { return time.Unix(0, d.clock.begun(now)) }
+
+// Since is as [Series.Since].
+func (d *Distinct) Since(begun, now time.Time) { d.clock.since(begun.UnixNano(), now) }
+
 // Covered is as [Series.Covered].
 func (d *Distinct) Covered(now time.Time) int {
 	return int(min(d.clock.covered(now), int64(d.def.Windows-1)))
@@ -241,7 +247,10 @@ func (d *Distinct) All(now time.Time) iter.Seq2[Key, []int64] {
 
 // Remove forgets what k has shown, in every window; its blocks do not. It
 // reports false when there was nothing to forget.
-func (d *Distinct) Remove(k Key) bool {
+func (d *Distinct) Remove(k Key) bool { return d.remove(k, true) }
+
+// remove is Remove, which may be for Deltas to tell.
+func (d *Distinct) remove(k Key, told bool) bool {
 	if !d.Takes(k) {
 		return false
 	}
@@ -252,6 +261,9 @@ func (d *Distinct) Remove(k Key) bool {
 	i, known := sh.index[h]
 	if !known {
 		return false
+	}
+	if told {
+		sh.changes.remove(sh.heads.at(i).Key)
 	}
 	live := sh.values(i, d.oldest(d.clock.current())) > 0
 	sh.drop(i)

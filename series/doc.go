@@ -38,13 +38,20 @@
 // A [Distinct] counts how many different values a key showed. Its windows, keys and
 // clock are the same; what it counts over several windows or in a block is a union,
 // which cannot be told from sums, so it keeps the blocks that it is defined with. It
-// also tells what is new in it, for others to merge ([Distinct.Deltas]).
+// also tells what is new in it, for others to merge.
 //
 // # Walks
 //
 // [Series.All], [Series.Within] and [Series.Blocks] go through what counts while
 // others add, and [Series.RemoveBlock] clears a network of any size; none of them
 // makes anybody wait for more than a moment.
+//
+// # What is new
+//
+// Who keeps the counts elsewhere follows a series ([Series.Follow]) and is told
+// what was added and removed since he asked last ([Series.Deltas]), in amounts that may
+// be added up in any order. A [Snapshot] tells all there is, a few keys at a time,
+// in between. Another series of the same definition merges both ([Series.Merge]).
 //
 // # Limits
 //

@@ -62,11 +62,15 @@ func (f *family) shard(a address) uint64 {
 	return a.hi >> (64 - f.leading) * golden >> 32 & uint64(len(f.trees)-1)
 }
 
-// add adjusts the count of a key; windows before the oldest need not be kept.
-func (f *family) add(a address, text string, m moment, n, oldest int64) (cut bool) {
+// add adjusts the count of a key, which may be for Deltas to tell; windows before the
+// oldest need not be kept.
+func (f *family) add(a address, text string, m moment, n, oldest int64, told bool) (cut bool) {
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	cut = t.add(a, text, m, n)
+	if told && t.pending.followed {
+		t.pending.note(a, text, f.keyBits(), m.window, n, false)
+	}
 	if f.gauge {
 		t.settle(a, text)
 	}

@@ -120,6 +120,7 @@ func (t *tree) remove(a address, text string, oldest int64) bool {
 	lf := t.leaves.at(i)
 	gone := t.leaves.row(lf, place)
 	live := gone.counts(lf.window, span{momentOf(lf.window, t.windows), oldest})
+	t.noteRemoved(a, text, t.keyBits(), gone, lf.window)
 	if !t.named {
 		t.takeOutAbove(a, t.bits, gone, lf.window)
 	}

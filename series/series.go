@@ -95,7 +95,7 @@ func (s *Series) address(k Key) address {
 // and returns that window. A key that the series does not take is ignored.
 func (s *Series) Add(k Key, n int64, now time.Time) Window {
 	w, _ := s.clock.read(now)
-	s.add(k, n, w, w)
+	s.add(k, n, w, w, true)
 	return Window(w)
 }
 
@@ -107,7 +107,7 @@ func (s *Series) AddTo(k Key, n int64, w Window) bool {
 	if !s.Takes(k) || int64(w) < s.oldest(current) || int64(w) > current {
 		return false
 	}
-	s.add(k, n, int64(w), current)
+	s.add(k, n, int64(w), current, true)
 	return true
 }
 
@@ -119,17 +119,17 @@ func (s *Series) AddAt(k Key, n int64, age int, now time.Time) bool {
 	if !s.Takes(k) || age < 0 || age >= s.def.Windows {
 		return false
 	}
-	s.add(k, n, current-int64(age), current)
+	s.add(k, n, current-int64(age), current, true)
 	return true
 }
 
-func (s *Series) add(k Key, n, window, current int64) {
+func (s *Series) add(k Key, n, window, current int64, told bool) {
 	f := s.family(k)
 	if n == 0 || f == nil {
 		return
 	}
 	oldest := s.oldest(current)
-	if f.add(s.address(k), k.text, momentOf(window, s.def.Windows), n, oldest) {
+	if f.add(s.address(k), k.text, momentOf(window, s.def.Windows), n, oldest, told) {
 		s.saturated.Add(1)
 	}
 	s.janitor.sweep(s.trees, oldest)
@@ -183,6 +183,14 @@ func (s *Series) Counts(dst []int64, k Key, m Mask, now time.Time) (counts []int
 // Begin lets the series count from now on: what has not come until its first Add was
 // not there. It is nothing to a series that was given a time before.
 func (s *Series) Begin(now time.Time) { s.clock.read(now) }
+
+// Begun is when the first window began that the series has counted from its begin, by
+// the clock as it is now. It is a time to come while it has counted none so.
+func (s *Series) Begun(now time.Time) time.Time { return time.Unix(0, s.clock.begun(now)) }
+
+// Since lets the windows from that time on have been counted from their begin, though
+// the series itself has begun later.
+func (s *Series) Since(begun, now time.Time) { s.clock.since(begun.UnixNano(), now) }
 
 // Covered is how many windows before the current one the series has counted from
 // their begin to their end, Windows-1 at the most. It began to count with the

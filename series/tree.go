@@ -33,6 +33,9 @@ type tree struct {
 
 	expiry
 	eviction
+
+	pending  pending
+	progress progress
 }
 
 // kind is what the keys of a tree are.
@@ -46,6 +49,14 @@ type kind struct {
 
 // addressOfText is where a text lies: at 32 bits of its hash.
 func (k *kind) addressOfText(s string) address { return address{hi: maphash.String(k.seed, s) << 32} }
+
+// keyBits is what a delta of a key has as its bits.
+func (k *kind) keyBits() uint8 {
+	if k.named {
+		return 0
+	}
+	return k.bits
+}
 
 // block is a sum of counts.
 type block struct {
