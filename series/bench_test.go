@@ -146,6 +146,61 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
+// BenchmarkAddFollowed is BenchmarkAdd while somebody follows, who asks after each
+// 2,000 adds: that is a tick of a tenth of a second at 20,000 adds a second. What he
+// takes to be told is in it.
+func BenchmarkAddFollowed(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		s := filled(b, kind.typ, 6, keys)
+		s.Follow()
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) {
+				i, told := 0, 0
+				for b.Loop() {
+					s.Add(row[i%len(row)], 1, benchTime)
+					if i++; i%2000 == 0 {
+						s.Deltas(func(Delta) { told++ })
+					}
+				}
+				if s.Deltas(func(Delta) { told++ }); told != i {
+					b.Errorf("%d adds are told of %d", told, i)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkSnapshot tells a million keys, and BenchmarkMerge takes them in.
+func BenchmarkSnapshot(b *testing.B) {
+	for i, kind := range kinds {
+		s := filled(b, kind.typ, 6, benchmarkKeys(i))
+		b.Run(kind.name, func(b *testing.B) {
+			for b.Loop() {
+				for taken := s.Snapshot(); taken.Next(func(Delta) {}); {
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMerge(b *testing.B) {
+	for i, kind := range kinds {
+		var deltas []Delta
+		for taken := filled(b, kind.typ, 6, benchmarkKeys(i)).Snapshot(); taken.Next(func(d Delta) { deltas = append(deltas, d) }); {
+		}
+		b.Run(kind.name, func(b *testing.B) {
+			for b.Loop() {
+				s := filled(b, kind.typ, 6, nil)
+				for _, d := range deltas {
+					s.Merge(d, benchTime)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkAddNew adds keys that have never been seen.
 func BenchmarkAddNew(b *testing.B) {
 	for _, kind := range kinds {
