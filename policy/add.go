@@ -10,7 +10,7 @@ import (
 // add is an Add ready to count.
 type add struct {
 	Add
-	*running
+	*Lasting
 }
 
 // counted is an amount that an event has added.
@@ -40,8 +40,8 @@ func (e *Engine) add(ev *Event, s Stage, now time.Time) (err error) {
 }
 
 func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
-	key := a.Key.of(ev, a.def.Type)
-	if !a.counter().Takes(key) || a.over.Load() {
+	key := a.Key.of(ev, a.Definition.Type)
+	if !a.takes(key) || a.over.Load() {
 		return
 	}
 	if a.distinct != nil {
@@ -51,7 +51,7 @@ func (e *Engine) count(ev *Event, s Stage, a *add, now time.Time) {
 	n := a.Amount.of(ev)
 	w := a.series.Add(key, n, now)
 	ev.state.counted = append(ev.state.counted, counted{a, key, n, w})
-	e.log.add(ev, s, a.def.Name, key, slog.Int64("amount", n))
+	e.log.add(ev, s, a.Definition.Name, key, slog.Int64("amount", n))
 }
 
 // of is the amount in this event.
@@ -68,7 +68,7 @@ func (e *Engine) takeBack(ev *Event, s Stage) {
 	for _, c := range ev.state.counted {
 		if c.add.Leaky && !c.add.over.Load() {
 			c.add.series.AddTo(c.key, -c.amount, c.window)
-			e.log.add(ev, s, c.add.def.Name, c.key, slog.Int64("amount", -c.amount))
+			e.log.add(ev, s, c.add.Definition.Name, c.key, slog.Int64("amount", -c.amount))
 		}
 	}
 }

@@ -44,26 +44,26 @@ var (
 // open_sessions behind them.
 func (e *Engine) Counters() []Counter {
 	counters := make([]Counter, 0, len(e.series)+1)
-	for _, r := range e.series {
-		counters = append(counters, r.counter())
+	for _, l := range e.series {
+		counters = append(counters, l.Counter)
 	}
-	return append(counters, e.open.counter())
+	return append(counters, e.open.Counter)
 }
 
 // Counter is the series of that name; nil when there is none.
 func (e *Engine) Counter(name string) Counter {
-	if r := e.find(name); r != nil {
-		return r.counter()
+	if l := e.find(name); l != nil {
+		return l.Counter
 	}
 	return nil
 }
 
 // find is the series of that name; nil when there is none.
-func (e *Engine) find(name string) *running {
+func (e *Engine) find(name string) *Lasting {
 	if name == OpenSessions {
 		return e.open
 	}
-	i := slices.IndexFunc(e.series, func(r *running) bool { return r.def.Name == name })
+	i := slices.IndexFunc(e.series, func(l *Lasting) bool { return l.Definition.Name == name })
 	if i < 0 {
 		return nil
 	}

@@ -27,11 +27,11 @@ func (d *Distinct) network(ev *Event) (p netip.Prefix) {
 
 // show adds the event's value to a distinct series. An absent value is none.
 func (e *Engine) show(ev *Event, s Stage, a *add, key series.Key, now time.Time) {
-	if !a.of.masked() {
-		e.showValue(ev, s, a, key, boundedKey(a.of.Of.keyText(ev)), now)
+	if !a.Of.masked() {
+		e.showValue(ev, s, a, key, boundedKey(a.Of.Of.keyText(ev)), now)
 		return
 	}
-	if p := a.of.network(ev); p.IsValid() {
+	if p := a.Of.network(ev); p.IsValid() {
 		var text [64]byte
 		e.showValue(ev, s, a, key, string(p.AppendTo(text[:0])), now)
 	}
@@ -44,7 +44,7 @@ func (e *Engine) showValue(ev *Event, s Stage, a *add, key series.Key, value str
 	}
 	a.distinct.Add(key, value, now)
 	if e.log.adds {
-		e.log.add(ev, s, a.def.Name, key, clientText("value", strings.Clone(value)))
+		e.log.add(ev, s, a.Definition.Name, key, clientText("value", strings.Clone(value)))
 	}
 }
 

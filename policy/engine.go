@@ -15,8 +15,8 @@ type Engine struct {
 	policy *Policy
 	uses   Uses
 	stages [numStages]plan
-	series []*running
-	open   *running // open_sessions
+	series []*Lasting
+	open   *Lasting // open_sessions
 	own    map[netip.Addr]bool
 	clock  clockWatch
 	log    decisionLog
@@ -60,19 +60,23 @@ type Options struct {
 
 // NewEngine prepares a policy that passed [Policy.Check].
 func NewEngine(p *Policy, o Options) (*Engine, error) {
-	none := &Engine{
+	e, _, err := noEngine(o).Successor(p, o, o.Start)
+	return e, err
+}
+
+// noEngine is what the first one follows.
+func noEngine(o Options) *Engine {
+	return &Engine{
 		open:  newOpenSessions(),
 		clock: newClockWatch(o.Monotonic),
 		log:   decisionLog{held: newHeld()},
 		stats: new(Stats),
 	}
-	e, _, err := none.Successor(p, o, o.Start)
-	return e, err
 }
 
-func (e *Engine) planAdds(s *Series, to *running) {
+func (e *Engine) planAdds(s *Series, to *Lasting) {
 	for _, each := range s.Adds {
-		a := &add{Add: each, running: to}
+		a := &add{Add: each, Lasting: to}
 		a.Key = a.Key.orClient(s.Type)
 		for at := range a.At.All {
 			e.stages[at].adds = append(e.stages[at].adds, a)

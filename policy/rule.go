@@ -23,8 +23,10 @@ type Policy struct {
 // Series is an audit series and what is added to it.
 type Series struct {
 	series.Definition
-	Distinct *Distinct // what is counted are different values; nil: events or amounts
-	Adds     []Add
+	Distinct  *Distinct // what is counted are different values; nil: events or amounts
+	Adds      []Add
+	Persist   bool // its counts survive a restart
+	Serialize bool // its windows go to the history
 }
 
 // Add is one way in which an event is counted.

@@ -11,13 +11,12 @@ import (
 const OpenSessions = "open_sessions"
 
 // openSessions is that series as conditions know it.
-var openSessions = &Series{Definition: newOpenSessions().def}
+var openSessions = &Series{Definition: newOpenSessions().Definition}
 
 // newOpenSessions makes the gauge. It belongs to the daemon: all engines that
 // follow one another share it.
-func newOpenSessions() *running {
-	gauge := series.DefineGauge(OpenSessions)
-	return &running{def: gauge.Definition(), series: gauge}
+func newOpenSessions() *Lasting {
+	return lasting(series.DefineGauge(OpenSessions))
 }
 
 // opened is what a session that is open counts in, and under which key.

@@ -48,20 +48,20 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 	}
 	var changes Changes
 	for _, s := range p.Series {
-		r, err := p.run(s)
+		l, err := NewLasting(s.Definition, s.Distinct, p.masks(s.Name))
 		if err != nil {
 			return nil, changes, err
 		}
 		if !now.IsZero() {
-			r.begin(now)
+			l.Counter.Begin(now)
 		}
-		r = changes.follow(e.find(s.Name), r, now)
-		next.series = append(next.series, r)
-		next.planAdds(s, r)
+		l = changes.follow(e.find(s.Name), l, now)
+		next.series = append(next.series, l)
+		next.planAdds(s, l)
 	}
-	for _, r := range e.series {
-		if next.find(r.def.Name) == nil {
-			changes.Dropped = append(changes.Dropped, r.def.Name)
+	for _, l := range e.series {
+		if next.find(l.Definition.Name) == nil {
+			changes.Dropped = append(changes.Dropped, l.Definition.Name)
 		}
 	}
 	for _, r := range p.Rules {
@@ -74,18 +74,18 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 }
 
 // follow is the series from before if it serves as the new one, else the new one.
-func (c *Changes) follow(before, r *running, now time.Time) *running {
-	name := r.def.Name
+func (c *Changes) follow(before, l *Lasting, now time.Time) *Lasting {
+	name := l.Definition.Name
 	switch {
 	case before == nil:
 		c.Begun = append(c.Begun, name)
-	case before.serves(r):
+	case before.serves(l):
 		c.Kept = append(c.Kept, name)
 		return before
 	default:
-		c.Reshaped = append(c.Reshaped, Reshaped{name, r.carryFrom(before, now)})
+		c.Reshaped = append(c.Reshaped, Reshaped{name, l.carryFrom(before, now)})
 	}
-	return r
+	return l
 }
 
 // Retire ends the adds to the series that the successor has not got, once it is
@@ -93,10 +93,10 @@ func (c *Changes) follow(before, r *running, now time.Time) *running {
 // message go on to be judged by this engine, and to count in the series that
 // both have. Nothing is left to be closed when the last of them has gone.
 func (e *Engine) Retire(successor *Engine) {
-	for _, r := range e.series {
-		if !slices.Contains(successor.series, r) {
-			r.over.Store(true)
-			r.tell(&e.log)
+	for _, l := range e.series {
+		if !slices.Contains(successor.series, l) {
+			l.over.Store(true)
+			l.tell(&e.log)
 		}
 	}
 }

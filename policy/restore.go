@@ -1,0 +1,46 @@
+package policy
+
+import (
+	"errors"
+	"slices"
+)
+
+// Restored is what was kept of the time before the daemon started.
+type Restored struct {
+	Series    []*Lasting // each name once
+	Penalties []Penalty
+}
+
+// Restore is [NewEngine] with what was kept. A series that is as the policy has it
+// becomes the engine's own, the same pointer; one that changed goes over as at a
+// reload. One that persists no longer is dropped, and begins empty. A penalty runs
+// on if its rule has the same mode and gives any, for no longer than that.
+//
+// Options.Start is the time at which all that happens; it is an error that there is none.
+func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
+	if o.Start.IsZero() {
+		return nil, Changes{}, errors.New("nothing can be restored without a time at which it is: Options.Start needs one")
+	}
+	before := noEngine(o)
+	var dropped []string
+	for _, l := range r.Series {
+		if p.persists(l.Definition.Name) {
+			before.series = append(before.series, l)
+		} else {
+			dropped = append(dropped, l.Definition.Name)
+		}
+	}
+	e, changes, err := before.Successor(p, o, o.Start)
+	if err != nil {
+		return nil, changes, err
+	}
+	changes.Dropped = dropped
+	for _, penalty := range r.Penalties {
+		e.SetPenalty(penalty, o.Start)
+	}
+	return e, changes, nil
+}
+
+func (p *Policy) persists(name string) bool {
+	return slices.ContainsFunc(p.Series, func(s *Series) bool { return s.Name == name && s.Persist })
+}
