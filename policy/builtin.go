@@ -3,15 +3,13 @@ package policy
 import (
 	"fmt"
 	"time"
-
-	"github.com/audit-milter/audit-milter/series"
 )
 
 // Monitor are the three series of a monitor: how often an address connected,
 // had a message received, and was refused, by this filter or by the MTA. They are
-// as defined but for their names, such as connections/300 for an interval of 5
+// like the one given but for their names, such as connections/300 for an interval of 5
 // minutes.
-func Monitor(d series.Definition) (three []*Series) {
+func Monitor(like Series) (three []*Series) {
 	for _, m := range []struct {
 		counts string
 		at     StageSet
@@ -20,8 +18,10 @@ func Monitor(d series.Definition) (three []*Series) {
 		{"receptions", Stages(Accepted)},
 		{"rejections", Stages(Refused, RcptRefused)},
 	} {
-		d.Name = fmt.Sprintf("%s/%d", m.counts, d.Interval/time.Second)
-		three = append(three, &Series{Definition: d, Adds: []Add{{At: m.at, Amount: Amount{N: 1}}}})
+		s := like
+		s.Name = fmt.Sprintf("%s/%d", m.counts, s.Interval/time.Second)
+		s.Adds = []Add{{At: m.at, Amount: Amount{N: 1}}}
+		three = append(three, &s)
 	}
 	return three
 }

@@ -52,6 +52,12 @@ func describe(out io.Writer, conf *config.Config) {
 	if conf.Admin.HTTP != "" {
 		fmt.Fprintf(w, "admin\t%s\n", conf.Admin)
 	}
+	if conf.StateDir != "" {
+		fmt.Fprintf(w, "state_dir\t%s\n", conf.StateDir)
+	}
+	if conf.History != nil {
+		fmt.Fprintf(w, "history\t%s\n", conf.History)
+	}
 	fmt.Fprintf(w, "mode\t%s\n", mode(p))
 	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
 	fmt.Fprintf(w, "max_sessions\t%d\n", conf.MaxSessions)
@@ -68,7 +74,7 @@ func describe(out io.Writer, conf *config.Config) {
 	describeSeries(out, p)
 	describeRules(out, p)
 	fmt.Fprintln(out, "\nNotes")
-	for _, note := range slices.Concat(p.Notes(), notifyNotes(conf)) {
+	for _, note := range slices.Concat(p.Notes(), notifyNotes(conf), historyNotes(conf)) {
 		fmt.Fprintf(out, "  - %s\n", note)
 	}
 }
@@ -78,6 +84,16 @@ func notifyNotes(conf *config.Config) (notes []string) {
 	for _, t := range conf.Notify {
 		if !slices.ContainsFunc(conf.Policy.Rules, func(r *policy.Rule) bool { return slices.Contains(r.Notify, t.Name) }) {
 			notes = append(notes, fmt.Sprintf("notify %s: no rule names it, so it is never told anything", t.Name))
+		}
+	}
+	return notes
+}
+
+// historyNotes name the series that serialize in vain.
+func historyNotes(conf *config.Config) (notes []string) {
+	for _, s := range conf.Policy.Series {
+		if s.Serialize && !conf.History.Takes(s.Name) {
+			notes = append(notes, fmt.Sprintf("series %s: serialize has no effect, since include and exclude of the history leave it out", s.Name))
 		}
 	}
 	return notes
@@ -96,6 +112,12 @@ func describeSeries(out io.Writer, p *policy.Policy) {
 				windows += fmt.Sprintf(", %s, %d keys", s.Distinct, s.MaxKeys)
 			} else if s.MaxKeys != series.DefaultMaxKeys {
 				windows += fmt.Sprintf(", %d keys", s.MaxKeys)
+			}
+			if s.Persist {
+				windows += ", persist"
+			}
+			if s.Serialize {
+				windows += ", serialize"
 			}
 			if i > 0 {
 				name, kind, windows = "", "", ""

@@ -174,5 +174,11 @@ func (r *reloader) needRestart() (keys []string) {
 	if !reflect.DeepEqual(was.Admin.Socket, is.Admin.Socket) || was.Admin.HTTP != is.Admin.HTTP {
 		keys = append(keys, "admin")
 	}
+	if was.StateDir != is.StateDir {
+		keys = append(keys, "state_dir")
+	}
+	if !reflect.DeepEqual(was.History, is.History) {
+		keys = append(keys, "history")
+	}
 	return keys
 }

@@ -7,13 +7,13 @@
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
 // conditions.go, lists.go, tables.go, files.go, monitors.go, listen.go, admin.go,
-// notify.go.
+// notify.go, history.go.
 //
 // # Values
 //
 // A number is whole and decimal, without quotes. A length of time is seconds
 // (300) or one number with a unit (30s, 5m, 1h, 2d). A truth value is true or
-// false. A size is bytes (100000) or one number with a unit (64KiB, 1MiB).
+// false. A size is bytes (100000) or one number with a unit (64KiB, 1MiB, 1GiB).
 // Where several values can stand, a single one stands for a list of
 // one; only rules and any are always lists. Paths are relative to the
 // configuration's directory. Aliases, merge keys and tags are refused, and so
@@ -56,6 +56,8 @@ import (
 //	                                   the MTA's processes; above it they go out at once; 0: none ever waits
 //	timeouts     {negotiate: 30s, frame: 30s, write: 30s, idle: 130m}
 //	                                   how long an MTA is waited for: decodeTimeouts
+//	state_dir    none                  a directory for what is to survive a restart; it is made if it is missing
+//	history      none                  where the windows of series with serialize go: decodeHistory
 //	admin        none                  where the running daemon is asked: decodeAdmin
 //	lists        none                  names to lists that `when` can ask: decodeLists
 //	tables       none                  names to thresholds by key: decodeTables
@@ -68,6 +70,8 @@ type Config struct {
 	Listen      []milter.Listen // at least one, all different
 	MaxSessions int
 	Timeouts    milter.Timeouts
+	StateDir    string   // what persists is kept there; "" for none. It need not be there yet
+	History     *History // nil for none
 	Admin       Admin
 	Log         logging.Options
 	Lists       map[string]*policy.List  // what `when` can ask; the policy has them already
@@ -153,8 +157,9 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 	}
 }
 
-// decode decodes the whole file: lists before the expressions that ask them,
-// series and tables before the rules that read them, and whom they notify.
+// decode decodes the whole file: directories before the series that are kept
+// there, lists before the expressions that ask them, series and tables before the
+// rules that read them, and whom they notify.
 func (d *decoder) decode(n node) {
 	n.mapping("keys such as listen, series and rules",
 		optional("listen", d.decodeListen),
@@ -165,6 +170,8 @@ func (d *decoder) decode(n node) {
 		optional("max_sessions", func(n node) { d.config.MaxSessions = int(n.integer(1, 100_000)) }),
 		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
 		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
+		optional("state_dir", set(&d.config.StateDir, d.directory)),
+		optional("history", d.decodeHistory),
 		optional("admin", d.decodeAdmin),
 		optional("lists", d.decodeLists),
 		optional("tables", d.decodeTables),
@@ -172,8 +179,6 @@ func (d *decoder) decode(n node) {
 		optional("monitors", d.decodeMonitors),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
-		unbuilt("state_dir", "nothing is kept on disk"),
-		unbuilt("history", "nothing is kept on disk"),
 		unbuilt("cluster", "every node counts by itself"),
 	)
 	if !n.has("listen") {

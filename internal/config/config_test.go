@@ -114,7 +114,7 @@ audit.yaml:9:11: rule "quota": unknown verdict "tempfial"; did you mean tempfail
 audit.yaml:12:36: rule "slow": the series has windows 0-5; 9 is beyond
 audit.yaml:14:12: rule "slow": delay must be 1s to 8s, not 9
 audit.yaml:20:74: series "by_user": recipient is not known at mail; it is known at rcpt, rcpt_refused, refused
-audit.yaml:20:103: series "by_user": persist is not built yet; leave it out: counts are kept in memory and begin anew when the daemon starts
+audit.yaml:20:112: series "by_user": persist needs a directory to keep the counts in; write for example state_dir: ./state at the top
 audit.yaml:21:12: series "by_host": windows is missing; write for example windows: 6
 audit.yaml:21:19: series "by_host": unknown type "ipp"; did you mean ip?
 audit.yaml:21:34: series "by_host": interval is not a length of time: "1y"; write seconds, such as 300, or one whole number with a unit: 30s, 5m, 1h, 2d

@@ -13,7 +13,7 @@ import (
 func (d *decoder) decodeMonitors(n node) {
 	lines := make(map[time.Duration]int)
 	for i, item := range n.items() {
-		m := monitor(item.about(fmt.Sprintf("monitor %d", i+1)))
+		m := d.monitor(item.about(fmt.Sprintf("monitor %d", i+1)))
 		first, again := lines[m.Interval]
 		switch {
 		case item.containsBad():
@@ -30,13 +30,15 @@ func (d *decoder) decodeMonitors(n node) {
 // accepted, rejections/300 at refused and rcpt_refused, the number being the
 // interval in seconds. All are of type ip and keyed by client_address.
 //
-//	key       default   what, and what follows
-//	interval  required  as a series has it
-//	windows   required  as a series has it
-//	max_keys  1000000   as a series has it, for each of the three
-func monitor(n node) series.Definition {
-	m := series.Definition{Type: series.IP, MaxKeys: series.DefaultMaxKeys}
+//	key        default   what, and what follows
+//	interval   required  as a series has it
+//	windows    required  as a series has it
+//	max_keys   1000000   as a series has it, for each of the three
+//	persist    false     as a series has it
+//	serialize  false     as a series has it
+func (d *decoder) monitor(n node) policy.Series {
+	m := policy.Series{Definition: series.Definition{Type: series.IP, MaxKeys: series.DefaultMaxKeys}}
 	n.name = "a monitor"
-	n.mapping("a mapping such as {interval: 5m, windows: 6}", extent(&m)...)
+	n.mapping("a mapping such as {interval: 5m, windows: 6}", d.extent(&m)...)
 	return m
 }

@@ -25,13 +25,14 @@ var lengthOfTime = quantity{
 }
 
 var sizeInBytes = quantity{
-	"a size", "1MiB", "write bytes, such as 100000, or one whole number with a unit: 64KiB, 1MiB",
-	[]unit{{"MiB", mebibyte}, {"KiB", kibibyte}, {"", 1}},
+	"a size", "1MiB", "write bytes, such as 100000, or one whole number with a unit: 64KiB, 1MiB, 1GiB",
+	[]unit{{"GiB", gibibyte}, {"MiB", mebibyte}, {"KiB", kibibyte}, {"", 1}},
 }
 
 const (
 	kibibyte = 1 << 10
 	mebibyte = 1 << 20
+	gibibyte = 1 << 30
 )
 
 // duration is the decode function of a length of time from lo to hi.

@@ -76,12 +76,12 @@ f:3:77: series "connections" is of type ip, whose key is one address, client_add
 f:7:66: rule "flood": mask needs a number for each family, since series "connections" holds both; write {ipv4: 24, ipv6: 64}`},
 		{"what is not built is not what is missing", `
 series:
-  connections: {type: ip, interval: 5m, windows: 3, persist: true, add: {at: connect}}
+  connections: {type: ip, interval: 5m, windows: 3, replicate: all, add: {at: connect}}
 rules:
   - name: flood
     at: connect
     if: {series: connections, windows: 0-9, scope: cluster}
-`, `f:3:53: series "connections": persist is not built yet; leave it out: counts are kept in memory and begin anew when the daemon starts
+`, `f:3:53: series "connections": replicate is not built yet; leave it out: every node counts by itself
 f:5:5: rule "flood": a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay, header or notify
 f:7:9: rule "flood": the threshold is missing; write one of above, at_least, below, at_most, for example above: 100
 f:7:40: rule "flood": the series has windows 0-2; 9 is beyond

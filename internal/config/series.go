@@ -36,10 +36,12 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	distinct  events    an attribute, or a mapping (distinct): its different values are counted
 //	max_keys  1000000   how many keys are kept at a time, which bounds the memory; beyond it the smallest and oldest
 //	                    leave, and go on to count in their networks; with distinct 20000, and none go on to count
+//	persist   false     true: what it counts is there again after a restart; needs state_dir
+//	serialize false     true: its windows are written to the history when they end; needs history
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
 	fields := []field{required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType)))}
-	fields = append(fields, extent(&s.Definition)...)
+	fields = append(fields, d.extent(s)...)
 	n.mapping("a mapping with type, interval and windows", append(fields,
 		optional("distinct", func(n node) { s.Distinct = distinct(n) }),
 		required("add", "add: {at: connect}", func(n node) {
@@ -47,7 +49,6 @@ func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 				s.Adds = append(s.Adds, d.add(item, s))
 			}
 		}),
-		unbuilt("serialize", "counts are not written to a history"),
 	)...)
 	switch {
 	case s.MaxKeys > 0:
@@ -82,13 +83,25 @@ func distinct(n node) *policy.Distinct {
 	return value
 }
 
-// extent are the keys of a series and of a monitor that say how much is kept.
-func extent(d *series.Definition) []field {
+// extent are the keys of a series and of a monitor that say how much is kept, and
+// where.
+func (d *decoder) extent(s *policy.Series) []field {
 	return []field{
-		required("interval", "interval: 5m", set(&d.Interval, duration(series.MinInterval, series.MaxInterval))),
-		required("windows", "windows: 6", func(n node) { d.Windows = int(n.integer(1, series.MaxWindows)) }),
-		optional("max_keys", func(n node) { d.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
-		unbuilt("persist", "counts are kept in memory and begin anew when the daemon starts"),
+		required("interval", "interval: 5m", set(&s.Interval, duration(series.MinInterval, series.MaxInterval))),
+		required("windows", "windows: 6", func(n node) { s.Windows = int(n.integer(1, series.MaxWindows)) }),
+		optional("max_keys", func(n node) { s.MaxKeys = int(n.integer(1, series.MaxMaxKeys)) }),
+		optional("persist", func(n node) {
+			s.Persist = n.boolean()
+			if s.Persist && d.top.lacks("state_dir") {
+				n.errorf("persist needs a directory to keep the counts in; write for example state_dir: ./state at the top")
+			}
+		}),
+		optional("serialize", func(n node) {
+			s.Serialize = n.boolean()
+			if s.Serialize && d.top.lacks("history") {
+				n.errorf("serialize needs a history to write to; write for example history: {dir: ./state/history} at the top")
+			}
+		}),
 		unbuilt("replicate", "every node counts by itself"),
 	}
 }

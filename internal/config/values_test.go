@@ -78,7 +78,7 @@ func TestQuantities(t *testing.T) {
 		{sizeInBytes, "1M", 0, false},
 		{sizeInBytes, "1MB", 0, false},
 		{sizeInBytes, "1mib", 0, false},
-		{sizeInBytes, "1GiB", 0, false},
+		{sizeInBytes, "10GiB", 10 << 30, true},
 		{sizeInBytes, "0.5MiB", 0, false},
 	} {
 		if got, ok := row.of.parse(row.text); got != row.want || ok != row.ok {
@@ -128,6 +128,15 @@ func TestEverything(t *testing.T) {
 			Socket: milter.Listen{Network: "unix", Address: absolute(t, "testdata/good/admin.sock"), Mode: 0o660, Group: "audit"},
 			HTTP:   "[::1]:9980",
 			Token:  "0123456789abcdef0123456789abcdef",
+		})
+	})
+	t.Run("what is kept", func(t *testing.T) {
+		same(t, c.StateDir, "testdata/good/state")
+		h := c.History
+		same(t, []any{h.Dir, h.Retention, h.MaxSize, h.MinCount}, []any{"testdata/good/state/history", 90 * 24 * time.Hour, int64(1 << 30), int64(3)})
+		same(t, keeping(c), []string{
+			"connections/1800 persist", "receptions/1800 persist", "rejections/1800 persist",
+			"connections persist serialize", "connections4 serialize", "networks persist serialize",
 		})
 	})
 	t.Run("series", func(t *testing.T) {
@@ -252,6 +261,21 @@ func same[T any](t *testing.T, got, want T) {
 func definitions(c *Config) (all []series.Definition) {
 	for _, s := range c.Policy.Series {
 		all = append(all, s.Definition)
+	}
+	return all
+}
+
+// keeping are the series that persist or serialize.
+func keeping(c *Config) (all []string) {
+	for _, s := range c.Policy.Series {
+		switch {
+		case s.Persist && s.Serialize:
+			all = append(all, s.Name+" persist serialize")
+		case s.Persist:
+			all = append(all, s.Name+" persist")
+		case s.Serialize:
+			all = append(all, s.Name+" serialize")
+		}
 	}
 	return all
 }
