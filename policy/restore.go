@@ -13,8 +13,9 @@ type Restored struct {
 
 // Restore is [NewEngine] with what was kept. A series that is as the policy has it
 // becomes the engine's own, the same pointer; one that changed goes over as at a
-// reload. One that persists no longer is dropped, and begins empty. A penalty runs
-// on if its rule has the same mode and gives any, for no longer than that.
+// reload. One that persists no longer is dropped and begins empty, so the changes
+// have it in both lists. A penalty runs on if its rule has the same mode and gives
+// any, for no longer than that.
 //
 // Options.Start is the time at which all that happens; it is an error that there is none.
 func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
