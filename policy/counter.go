@@ -33,6 +33,19 @@ type Counter interface {
 	Len() int
 	// Stats are what it has done since it was made.
 	Stats() series.Stats
+
+	// Begin lets it count from now on; Begun is since when it has, and Since lets it
+	// have counted since then.
+	Begin(now time.Time)
+	Begun(now time.Time) time.Time
+	Since(begun, now time.Time)
+
+	// Follow, Unfollow, Deltas, Snapshot and Merge are those of a [series.Series].
+	Follow()
+	Unfollow()
+	Deltas(yield func(series.Delta))
+	Snapshot() series.Snapshot
+	Merge(d series.Delta, now time.Time) (changed bool)
 }
 
 var (
