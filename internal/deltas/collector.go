@@ -1,0 +1,217 @@
+package deltas
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+const (
+	// snapshotStep is how many deltas of a snapshot go into one batch, and those of
+	// one more key. It bounds the time of a tick and the memory of a batch.
+	snapshotStep = 20_000
+
+	// silence is how long takers hear nothing when there is nothing: they need to
+	// know that time goes on.
+	silence = time.Second
+)
+
+// Engine is what is asked for deltas: a [policy.Engine].
+type Engine interface {
+	Kept() []policy.Kept
+	PenaltyDeltas(now time.Time) []policy.Penalty
+	Penalties(now time.Time) []policy.Penalty
+}
+
+// Collector makes the batches. It is the only one that asks the series of an engine
+// for their deltas, and the engine for those of its penalties.
+type Collector struct {
+	takers []Taker
+	step   int // snapshotStep, but in tests
+
+	mu     sync.Mutex // owns what follows
+	number uint64     // of the last batch
+	handed time.Time  // when it was
+	engine Engine
+	series []*followed
+	open   bool // a snapshot is under way
+}
+
+// followed is a series that persists or is serialized.
+type followed struct {
+	policy.Kept
+	snapshot series.Snapshot // nil: there is none, or all was told
+	deltas   []series.Delta  // for the batch in hand
+}
+
+// New hands batches to all takers, in their order; last is the number of the last batch
+// that was ever kept.
+func New(last uint64, takers ...Taker) *Collector {
+	return &Collector{number: last, takers: takers, step: snapshotStep}
+}
+
+// Run collects at every [Interval] until ctx ends. What comes after its last tick is
+// left to a Collect.
+func (c *Collector) Run(ctx context.Context, inForce func() Engine, now func() time.Time) {
+	ticks := time.NewTicker(Interval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+			c.tick(inForce, now)
+		}
+	}
+}
+
+// tick asks for the engine under the lock, else it could be that of before a Change.
+func (c *Collector) tick(inForce func() Engine, now func() time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.collect(inForce(), now())
+}
+
+// Collect hands over what is new in the engine.
+func (c *Collector) Collect(e Engine, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.collect(e, now)
+}
+
+// Change lets adopt put another engine in force: its series are followed from their
+// first add on, and those that end with it until their last.
+func (c *Collector) Change(next Engine, now time.Time, adopt func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	follow(next.Kept())
+	adopt()
+	c.collect(next, now)
+}
+
+func (c *Collector) collect(e Engine, now time.Time) {
+	now = now.Round(0)
+	begins := c.engine != e
+	if begins {
+		c.turnTo(e, now)
+	}
+	begins = begins || slices.ContainsFunc(c.takers, Taker.WantsSnapshot)
+	if begins {
+		c.beginSnapshot()
+	}
+	c.drain()
+	b := &Batch{Now: now, Begin: begins}
+	if c.open {
+		b.End = c.goOn()
+	}
+	b.Series = c.shown(begins, now)
+	b.Penalties = e.PenaltyDeltas(now)
+	if begins {
+		b.Penalties = append(b.Penalties, e.Penalties(now)...)
+	}
+	c.hand(b)
+}
+
+// turnTo follows the series of another engine. What those that end have not told
+// yet goes into a batch of its own: in that of a snapshot it would seem that they
+// persist.
+func (c *Collector) turnTo(e Engine, now time.Time) {
+	kept := follow(e.Kept())
+	var ended []*followed
+	for _, f := range c.series {
+		if !slices.ContainsFunc(kept, func(k policy.Kept) bool { return k.Lasting == f.Lasting }) {
+			ended = append(ended, f)
+		}
+	}
+	c.engine, c.series = e, ended
+	c.drain()
+	if last := c.shown(false, now); last != nil {
+		c.hand(&Batch{Now: now, Series: last})
+	}
+	for _, f := range ended {
+		f.Counter.Unfollow()
+	}
+	c.series = nil
+	for _, k := range kept {
+		c.series = append(c.series, &followed{Kept: k})
+	}
+}
+
+// follow follows those that persist or are serialized, and returns them.
+func follow(kept []policy.Kept) []policy.Kept {
+	kept = slices.DeleteFunc(kept, func(k policy.Kept) bool { return !k.Persist && !k.Serialize })
+	for _, k := range kept {
+		k.Counter.Follow()
+	}
+	return kept
+}
+
+// beginSnapshot begins one of all that persists, in place of any other.
+func (c *Collector) beginSnapshot() {
+	c.open = true
+	for _, f := range c.series {
+		if f.Persist {
+			f.snapshot = f.Counter.Snapshot()
+		}
+	}
+}
+
+// drain collects what the series show anew.
+func (c *Collector) drain() {
+	for _, f := range c.series {
+		f.deltas = nil // those of before are the takers'
+		f.Counter.Deltas(f.note)
+	}
+}
+
+func (f *followed) note(d series.Delta) { f.deltas = append(f.deltas, d) }
+
+// goOn tells the next part of the snapshot and reports whether it was the last.
+func (c *Collector) goOn() (ends bool) {
+	left := c.step
+	for _, f := range c.series {
+		for f.snapshot != nil {
+			if left <= 0 {
+				return false
+			}
+			before := len(f.deltas)
+			if !f.snapshot.Next(f.note) {
+				f.snapshot = nil
+			}
+			left -= len(f.deltas) - before
+		}
+	}
+	c.open = false
+	return true
+}
+
+// shown is what the series have shown, or all of them when a snapshot begins.
+func (c *Collector) shown(begins bool, now time.Time) (shown []Series) {
+	for _, f := range c.series {
+		switch {
+		case begins:
+			shown = append(shown, Series{f.Kept, f.Counter.Begun(now), f.deltas})
+		case len(f.deltas) > 0:
+			shown = append(shown, Series{Kept: f.Kept, Deltas: f.deltas})
+		}
+		f.deltas = nil
+	}
+	return shown
+}
+
+// hand numbers a batch and gives it to all takers, unless it has nothing to say.
+func (c *Collector) hand(b *Batch) {
+	empty := !b.Begin && !b.End && b.Series == nil && b.Penalties == nil
+	if since := b.Now.Sub(c.handed); empty && 0 <= since && since < silence {
+		return
+	}
+	c.number = max(c.number+1, uint64(max(b.Now.UnixMilli(), 0)))
+	c.handed, b.Number = b.Now, c.number
+	for _, t := range c.takers {
+		t.Take(b)
+	}
+}
