@@ -67,8 +67,9 @@ func (l *Lasting) serves(as *Lasting) bool {
 	return l.Definition == as.Definition && sameValues && !slices.ContainsFunc(as.Masks, lacks)
 }
 
-// carryFrom takes over what it can of the series from before, and says what not.
-func (l *Lasting) carryFrom(before *Lasting, now time.Time) (lost string) {
+// CarryFrom takes over what it can of a series from before that had another
+// definition, as a reload does, and says in words what not; "" for nothing.
+func (l *Lasting) CarryFrom(before *Lasting, now time.Time) (lost string) {
 	switch {
 	case l.series != nil && before.series != nil:
 		return l.series.CarryFrom(before.series, now).Lost()

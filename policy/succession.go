@@ -83,7 +83,7 @@ func (c *Changes) follow(before, l *Lasting, now time.Time) *Lasting {
 		c.Kept = append(c.Kept, name)
 		return before
 	default:
-		c.Reshaped = append(c.Reshaped, Reshaped{name, l.carryFrom(before, now)})
+		c.Reshaped = append(c.Reshaped, Reshaped{name, l.CarryFrom(before, now)})
 	}
 	return l
 }
