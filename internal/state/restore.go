@@ -1,0 +1,235 @@
+package state
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// restore replays the directory's segments, from the newest on whose snapshot is
+// whole.
+func restore(dir string, o Options) ([]segment, Restored, error) {
+	segments, err := list(dir)
+	if err != nil {
+		return nil, Restored{}, fmt.Errorf("state directory: %w", err)
+	}
+	start := 0
+	for i := range slices.Backward(segments) {
+		if err := segments[i].survey(dir); err != nil {
+			return nil, Restored{}, fmt.Errorf("state: %w", err)
+		}
+		if segments[i].complete {
+			start = i
+			break
+		}
+	}
+	r := newReplay(o)
+	fromNothing := start < len(segments) && segments[start].complete
+	if i := slices.IndexFunc(segments, func(s segment) bool { return s.ended }); !fromNothing && i >= 0 {
+		start, fromNothing = i, true
+	}
+	for i := start; i < len(segments); i++ {
+		skip := series.Newer
+		if i == start && fromNothing {
+			skip = series.Older
+		}
+		if err := r.segment(&segments[i], dir, skip); err != nil {
+			return nil, Restored{}, fmt.Errorf("state: %w", err)
+		}
+	}
+	return segments, r.restored(), nil
+}
+
+// replay is what the batches so far have made.
+type replay struct {
+	log      *slog.Logger
+	replayed func(*deltas.Batch)
+
+	series    map[string]*restoring
+	names     []string // of series, in the order in which they came
+	penalties map[penalized]time.Time
+	number    uint64
+	until     time.Time
+	bytes     int64
+}
+
+type restoring struct {
+	*policy.Lasting
+	shape string
+}
+
+// penalized is whose penalty it is.
+type penalized struct {
+	rule   string
+	shadow bool
+	policy.Subject
+}
+
+func newReplay(o Options) *replay {
+	return &replay{
+		log:       o.Log,
+		replayed:  o.Replayed,
+		series:    make(map[string]*restoring),
+		penalties: make(map[penalized]time.Time),
+	}
+}
+
+// segment replays what is good of a segment.
+func (r *replay) segment(s *segment, dir string, skip series.For) error {
+	f, err := os.Open(s.path(dir))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r.number = max(r.number, s.number)
+	file := records{file: f, size: s.size}
+	if _, err := file.open(f.Name()); err != nil {
+		return err
+	}
+	for {
+		payload, skipped, err := file.next()
+		if err != nil {
+			return err
+		}
+		if payload == nil {
+			return r.torn(f, skipped)
+		}
+		b, err := decode(payload)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if skipped > 0 {
+			r.lost(f.Name(), skipped, b.now)
+		}
+		r.bytes += int64(frameLen + len(payload))
+		r.apply(&b, skip)
+	}
+}
+
+// torn says how much a segment's end lacks; a crash while it was written does that.
+func (r *replay) torn(f *os.File, bytes int64) error {
+	if bytes == 0 {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	r.lost(f.Name(), bytes, info.ModTime())
+	return nil
+}
+
+// lost says that what was counted between the last good batch and the one at that time
+// is not there.
+func (r *replay) lost(path string, bytes int64, until time.Time) {
+	r.log.Warn("state: a torn or damaged part of the journal is left out: what was counted meanwhile is lost",
+		"file", path, "bytes", bytes, "after", r.until, "until", until)
+}
+
+// apply merges a batch without the deltas that are not for this beginning.
+func (r *replay) apply(b *batch, skip series.For) {
+	whole := deltas.Batch{Number: b.number, Now: b.now, Begin: b.begin, End: b.end, Penalties: b.penalties}
+	if b.begin {
+		r.forget(b.series)
+	}
+	for i := range b.series {
+		s := &b.series[i]
+		l := r.resolve(s, b.now)
+		if l == nil {
+			continue
+		}
+		if b.begin {
+			l.Counter.Since(s.begun, b.now)
+		}
+		for _, d := range s.deltas {
+			if d.For != skip {
+				l.Counter.Merge(d, b.now)
+			}
+		}
+		whole.Series = append(whole.Series, deltas.Series{
+			Kept:   policy.Kept{Lasting: l, Persist: true, Serialize: s.serialize},
+			Begun:  s.begun,
+			Deltas: s.deltas,
+		})
+	}
+	for _, p := range b.penalties {
+		r.penalty(p)
+	}
+	r.number, r.until = max(r.number, b.number), b.now
+	if r.replayed != nil {
+		r.replayed(&whole)
+	}
+}
+
+// forget forgets what a snapshot no longer has: it tells all series and all penalties.
+func (r *replay) forget(there []section) {
+	clear(r.penalties)
+	r.names = slices.DeleteFunc(r.names, func(name string) bool {
+		gone := !slices.ContainsFunc(there, func(s section) bool { return s.name == name })
+		if gone {
+			delete(r.series, name)
+		}
+		return gone
+	})
+}
+
+// resolve is the series that a section is of. One that has changed takes over what it
+// can, as in a reload; one whose shape nothing has told is unknown: nil.
+func (r *replay) resolve(s *section, now time.Time) *policy.Lasting {
+	before := r.series[s.name]
+	switch {
+	case before != nil && (s.shape == "" || s.shape == before.shape):
+		return before.Lasting
+	case s.shape == "":
+		return nil
+	}
+	l, err := r.make(s)
+	if err != nil {
+		r.log.Warn("state: a series was of a kind that this version does not know: its counts are lost", "series", s.name, "error", err)
+		return nil
+	}
+	l.Counter.Begin(now)
+	if before == nil {
+		r.names = append(r.names, s.name)
+	} else {
+		l.CarryFrom(before.Lasting, now)
+	}
+	r.series[s.name] = &restoring{l, s.shape}
+	return l
+}
+
+func (r *replay) make(s *section) (*policy.Lasting, error) {
+	def, of, masks, err := readShape(s.name, s.shape)
+	if err != nil {
+		return nil, err
+	}
+	return policy.NewLasting(def, of, masks)
+}
+
+func (r *replay) penalty(p policy.Penalty) {
+	who := penalized{p.Rule, p.Shadow, p.Subject}
+	if p.Until.IsZero() {
+		delete(r.penalties, who)
+	} else {
+		r.penalties[who] = p.Until
+	}
+}
+
+func (r *replay) restored() Restored {
+	all := Restored{Number: r.number, Until: r.until, Bytes: r.bytes}
+	for _, name := range r.names {
+		all.Series = append(all.Series, r.series[name].Lasting)
+	}
+	for who, until := range r.penalties {
+		if until.After(r.until) {
+			all.Penalties = append(all.Penalties, policy.Penalty{Rule: who.rule, Shadow: who.shadow, Subject: who.Subject, Until: until})
+		}
+	}
+	return all
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const suffix = ".journal"
+
+// segment is a file of the journal.
+type segment struct {
+	number   uint64 // of its first batch
+	size     int64
+	complete bool // its snapshot is whole
+	ended    bool // its snapshot was whole, and may be damaged
+	damaged  bool // before its last good record
+}
+
+func (s segment) path(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf("%020d%s", s.number, suffix))
+}
+
+// remove removes the file. One that is damaged is kept under another name.
+func (s segment) remove(dir string) error {
+	if s.damaged {
+		return os.Rename(s.path(dir), s.path(dir)+".damaged")
+	}
+	return os.Remove(s.path(dir))
+}
+
+// list is the directory's segments, the oldest first. Other files are let alone.
+func list(dir string) ([]segment, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var segments []segment
+	for _, e := range entries {
+		digits, ok := strings.CutSuffix(e.Name(), suffix)
+		number, err := strconv.ParseUint(digits, 10, 64)
+		s := segment{number: number}
+		if !ok || err != nil || filepath.Base(s.path(dir)) != e.Name() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		s.size = info.Size()
+		segments = append(segments, s)
+	}
+	slices.SortFunc(segments, func(a, b segment) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	return segments, nil
+}
+
+// survey finds out whether the segment's snapshot is whole.
+func (s *segment) survey(dir string) error {
+	f, err := os.Open(s.path(dir))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := records{file: f, size: s.size}
+	whole, err := r.open(f.Name())
+	for first := true; err == nil; first = false {
+		payload, skipped, e := r.next()
+		if payload == nil || e != nil {
+			err = e
+			break
+		}
+		s.damaged = s.damaged || skipped > 0
+		head, e := decodeHead(payload)
+		if e != nil {
+			err = fmt.Errorf("%s: %w", f.Name(), e)
+			break
+		}
+		whole = whole && skipped == 0 && (head.begin || !first)
+		if head.end && !s.ended {
+			s.ended, s.complete = true, whole
+		}
+	}
+	return err
+}
+
+// fallback is the newest segment with a whole snapshot; negative: there is none.
+func fallback(segments []segment) int {
+	for i, s := range slices.Backward(segments) {
+		if s.complete {
+			return i
+		}
+	}
+	return -1
+}
+
+// syncDirectory lets what was made, renamed or removed in it stand.
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
