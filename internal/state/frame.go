@@ -21,7 +21,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func header() []byte {
+// headerOf is the header of a segment that has this format.
+func headerOf(format uint32) []byte {
 	h := binary.LittleEndian.AppendUint32([]byte(magic), format)
 	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
 }

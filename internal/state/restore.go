@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -106,6 +107,7 @@ func (r *replay) segment(s *segment, dir string, skip series.For) error {
 		}
 		if skipped > 0 {
 			r.lost(f.Name(), skipped, b.now)
+			r.keep(f.Name())
 		}
 		r.bytes += int64(frameLen + len(payload))
 		r.apply(&b, skip)
@@ -130,6 +132,13 @@ func (r *replay) torn(f *os.File, bytes int64) error {
 func (r *replay) lost(path string, bytes int64, until time.Time) {
 	r.log.Warn("state: a torn or damaged part of the journal is left out: what was counted meanwhile is lost",
 		"file", path, "bytes", bytes, "after", r.until, "until", until)
+}
+
+// keep gives a damaged segment a second name, which stays when the segment goes.
+func (r *replay) keep(path string) {
+	if err := os.Link(path, path+".damaged"); err != nil && !errors.Is(err, os.ErrExist) {
+		r.log.Warn("state: the damaged file will be removed once a snapshot is complete", "file", path, "error", err)
+	}
 }
 
 // apply merges a batch without the deltas that are not for this beginning.

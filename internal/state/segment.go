@@ -17,19 +17,10 @@ type segment struct {
 	size     int64
 	complete bool // its snapshot is whole
 	ended    bool // its snapshot was whole, and may be damaged
-	damaged  bool // before its last good record
 }
 
 func (s segment) path(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf("%020d%s", s.number, suffix))
-}
-
-// remove removes the file. One that is damaged is kept under another name.
-func (s segment) remove(dir string) error {
-	if s.damaged {
-		return os.Rename(s.path(dir), s.path(dir)+".damaged")
-	}
-	return os.Remove(s.path(dir))
 }
 
 // list is the directory's segments, the oldest first. Other files are let alone.
@@ -77,7 +68,6 @@ func (s *segment) survey(dir string) error {
 			err = e
 			break
 		}
-		s.damaged = s.damaged || skipped > 0
 		head, e := decodeHead(payload)
 		if e != nil {
 			err = fmt.Errorf("%s: %w", f.Name(), e)

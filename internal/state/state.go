@@ -11,8 +11,9 @@
 //
 // A segment is a header of 16 bytes and then records, one a batch, each with a mark, a
 // length and a CRC-32C. A record that is torn or damaged is left out, with a warning
-// that says what time it covers, and the next mark is looked for. Nothing that is
-// damaged is changed; when it is to go it is renamed to NUMBER.journal.damaged.
+// that says what time it covers, and the next mark is looked for. A file that was
+// damaged, other than torn at its end by a crash, is never removed: it stays as
+// NUMBER.journal.damaged.
 //
 // # Bounds
 //

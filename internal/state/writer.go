@@ -127,7 +127,7 @@ func (s *Store) begin(number uint64) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(header()); err == nil {
+	if _, err = f.Write(headerOf(format)); err == nil {
 		err = syncDirectory(w.dir)
 	}
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *Store) removeOld() error {
 		return nil
 	}
 	for w.segments[0].number < w.complete {
-		if err := w.segments[0].remove(w.dir); err != nil {
+		if err := os.Remove(w.segments[0].path(w.dir)); err != nil {
 			return err
 		}
 		w.segments = w.segments[1:]

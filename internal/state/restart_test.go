@@ -1,0 +1,165 @@
+package state
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Again and again a node counts for a while, begins snapshots of which some are never
+// complete, and goes on with what a restart finds.
+func TestARestartFindsAllThatWasCounted(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 5))
+			n := newNode(t)
+			dir := t.TempDir()
+			for range 8 {
+				s, restored := mustOpen(t, dir)
+				if restored.Number > 0 {
+					want := n.told()
+					if got := told(restored.Series, restored.Penalties, n.now); got != want {
+						t.Fatalf("restored\n%s\nwant\n%s", got, want)
+					}
+					n.restart(restored)
+				}
+				s.Take(n.tick(true, r.IntN(5)))
+				for range r.IntN(60) {
+					n.now = n.now.Add(time.Duration(r.IntN(3000)) * time.Millisecond)
+					for range r.IntN(20) {
+						n.act(r)
+					}
+					s.Take(n.tick(r.IntN(15) == 0, r.IntN(20)))
+				}
+				mustClose(t, s)
+			}
+		})
+	}
+}
+
+func TestABatchIsReadAsItWasWritten(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	n := newNode(t)
+	var e encoder
+	for i := range 300 {
+		n.now = n.now.Add(time.Second)
+		for range 20 {
+			n.act(r)
+		}
+		want := n.tick(i%50 == 0, 5)
+		got, err := decode(e.encode(want).bytes[frameLen:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.begin != want.Begin || got.end != want.End || got.number != want.Number || !got.now.Equal(want.Now) {
+			t.Fatalf("batch %+v, want %+v", got, want)
+		}
+		for i, s := range got.series {
+			if len(s.deltas) > 0 && !reflect.DeepEqual(s.deltas, want.Series[i].Deltas) {
+				t.Fatalf("series %s:\n%v\nwant\n%v", s.name, s.deltas, want.Series[i].Deltas)
+			}
+		}
+		for i, p := range got.penalties {
+			p.Until = p.Until.UTC()
+			if !p.Until.Equal(want.Penalties[i].Until) || p.Subject != want.Penalties[i].Subject {
+				t.Fatalf("penalty %v, want %v", p, want.Penalties[i])
+			}
+		}
+	}
+}
+
+func TestSinceWhenASeriesHasCountedOutlastsARestart(t *testing.T) {
+	n := newNode(t)
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir)
+	n.now = n.now.Add(25 * time.Minute)
+	want := n.kept[1].Counter.Covered(n.now)
+	s.Take(n.tick(true, 1000))
+	mustClose(t, s)
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if got := restored.Series[1].Counter.Covered(n.now); got != want || want == 0 {
+		t.Errorf("covered %d windows, want %d", got, want)
+	}
+}
+
+// A reload gives a series another interval. A crash before the next snapshot is
+// complete finds what the reload carried over.
+func TestASeriesThatChangedTakesOverWhatItCounted(t *testing.T) {
+	n := newNode(t)
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir)
+	user := series.TextKey("user")
+	n.kept[1].Counter.(*series.Series).Add(user, 5, n.now)
+	s.Take(n.tick(true, 1000))
+
+	longer := byText
+	longer.Interval = 20 * time.Minute
+	l := newLasting(t, longer, nil)
+	l.Counter.Begin(n.now)
+	l.CarryFrom(n.kept[1].Lasting, n.now)
+	n.kept[1] = policy.Kept{Lasting: l, Persist: true}
+	l.Counter.Follow()
+	l.Counter.(*series.Series).Add(user, 2, n.now)
+	s.Take(n.tick(true, 0)) // never complete
+	mustClose(t, s)
+
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	c := restored.Series[1].Counter
+	if got := c.Count(user, series.Host, 0, 0, n.now); got != 7 || c.Definition().Interval != longer.Interval {
+		t.Errorf("counts %d in %v, want 7 in %v", got, c.Definition().Interval, longer.Interval)
+	}
+}
+
+func TestWhatDoesNotPersistIsNotKept(t *testing.T) {
+	n := newNode(t)
+	n.kept[0].Persist = false
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir)
+	s.Take(n.tick(true, 1000))
+	n.kept[1].Persist = false // a reload; the snapshot after it no longer tells the series
+	s.Take(n.tick(true, 0))
+	mustClose(t, s)
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if len(restored.Series) != 1 || restored.Series[0].Definition.Name != ofValues.Name {
+		t.Errorf("restored %d series, want %s alone", len(restored.Series), ofValues.Name)
+	}
+}
+
+func TestReplayedBatchesAreTold(t *testing.T) {
+	n := newNode(t)
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir)
+	n.kept[0].Serialize = true
+	first := n.tick(true, 1000)
+	s.Take(first)
+	n.kept[0].Counter.(*series.Series).Add(series.AddrKey(netip.MustParseAddr("192.0.2.1")), 3, n.now)
+	second := n.tick(false, 0)
+	s.Take(second)
+	mustClose(t, s)
+
+	var got []*deltas.Batch
+	o := new(logged).options()
+	o.Replayed = func(b *deltas.Batch) { got = append(got, b) }
+	s, restored, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mustClose(t, s)
+	if len(got) != 2 || got[0].Number != first.Number || !got[0].Begin || !got[0].End || got[1].Number != second.Number {
+		t.Fatalf("told %+v", got)
+	}
+	told := got[1].Series[0]
+	if told.Lasting != restored.Series[0] || !told.Serialize || !reflect.DeepEqual(told.Deltas, second.Series[0].Deltas) {
+		t.Errorf("told %+v, want %+v of the restored series", told, second.Series[0])
+	}
+}
