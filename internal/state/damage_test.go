@@ -36,7 +36,7 @@ func key(batch int) series.Key { return series.TextKey(fmt.Sprintf("batch %d", b
 // makeJournal writes batches until the second snapshot is whole and some more stand
 // behind it.
 func makeJournal(t testing.TB) *journal {
-	n, j, e := newNode(t), new(journal), new(encoder)
+	n, j, e := newNode(), new(journal), new(encoder)
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	counter := n.kept[1].Counter.(*series.Series)
@@ -179,7 +179,7 @@ func FuzzDamage(f *testing.F) {
 func TestASegmentOfAnotherFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
-	s.Take(newNode(t).tick(true, 1000))
+	s.Take(newNode().tick(true, 1000))
 	mustClose(t, s)
 	h := headerOf(7)
 	path := segment{number: 1}.path(dir)
@@ -205,7 +205,7 @@ func TestOtherFilesAreLetAlone(t *testing.T) {
 		}
 	}
 	s, restored := mustOpen(t, dir)
-	n := newNode(t)
+	n := newNode()
 	for range 3 {
 		s.Take(n.tick(true, 1000))
 	}
@@ -223,7 +223,7 @@ func TestOtherFilesAreLetAlone(t *testing.T) {
 // Segments go when two whole snapshots stand behind them; a damaged one is kept by
 // another name.
 func TestADamagedSegmentIsKept(t *testing.T) {
-	n := newNode(t)
+	n := newNode()
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	s.Take(n.tick(true, 1000))

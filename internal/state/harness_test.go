@@ -37,26 +37,25 @@ var (
 	sender = policy.Term{Attribute: policy.Sender}
 )
 
-func newNode(t testing.TB) *node {
+func newNode() *node {
 	n := &node{now: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), penalties: make(map[penalized]policy.Penalty)}
-	n.keep(newLasting(t, byAddress, nil))
-	n.keep(newLasting(t, byText, nil))
-	n.keep(newLasting(t, ofValues, &policy.Distinct{Of: sender, Mask: series.Host}))
+	n.keep(newLasting(byAddress, nil))
+	n.keep(newLasting(byText, nil))
+	n.keep(newLasting(ofValues, &policy.Distinct{Of: sender, Mask: series.Host}))
 	for _, k := range n.kept {
 		k.Counter.Begin(n.now)
 	}
 	return n
 }
 
-func newLasting(t testing.TB, def series.Definition, of *policy.Distinct) *policy.Lasting {
-	t.Helper()
+func newLasting(def series.Definition, of *policy.Distinct) *policy.Lasting {
 	var masks []series.Mask
 	if of != nil {
 		masks = []series.Mask{{IPv4: 24, IPv6: 64}}
 	}
 	l, err := policy.NewLasting(def, of, masks)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return l
 }

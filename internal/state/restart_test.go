@@ -19,7 +19,7 @@ func TestARestartFindsAllThatWasCounted(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 5))
-			n := newNode(t)
+			n := newNode()
 			dir := t.TempDir()
 			for range 8 {
 				s, restored := mustOpen(t, dir)
@@ -46,7 +46,7 @@ func TestARestartFindsAllThatWasCounted(t *testing.T) {
 
 func TestABatchIsReadAsItWasWritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	n := newNode(t)
+	n := newNode()
 	var e encoder
 	for i := range 300 {
 		n.now = n.now.Add(time.Second)
@@ -76,7 +76,7 @@ func TestABatchIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestSinceWhenASeriesHasCountedOutlastsARestart(t *testing.T) {
-	n := newNode(t)
+	n := newNode()
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	n.now = n.now.Add(25 * time.Minute)
@@ -93,7 +93,7 @@ func TestSinceWhenASeriesHasCountedOutlastsARestart(t *testing.T) {
 // A reload gives a series another interval. A crash before the next snapshot is
 // complete finds what the reload carried over.
 func TestASeriesThatChangedTakesOverWhatItCounted(t *testing.T) {
-	n := newNode(t)
+	n := newNode()
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	user := series.TextKey("user")
@@ -102,7 +102,7 @@ func TestASeriesThatChangedTakesOverWhatItCounted(t *testing.T) {
 
 	longer := byText
 	longer.Interval = 20 * time.Minute
-	l := newLasting(t, longer, nil)
+	l := newLasting(longer, nil)
 	l.Counter.Begin(n.now)
 	l.CarryFrom(n.kept[1].Lasting, n.now)
 	n.kept[1] = policy.Kept{Lasting: l, Persist: true}
@@ -120,7 +120,7 @@ func TestASeriesThatChangedTakesOverWhatItCounted(t *testing.T) {
 }
 
 func TestWhatDoesNotPersistIsNotKept(t *testing.T) {
-	n := newNode(t)
+	n := newNode()
 	n.kept[0].Persist = false
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
@@ -136,7 +136,7 @@ func TestWhatDoesNotPersistIsNotKept(t *testing.T) {
 }
 
 func TestReplayedBatchesAreTold(t *testing.T) {
-	n := newNode(t)
+	n := newNode()
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	n.kept[0].Serialize = true
