@@ -92,6 +92,36 @@ func (r *records) next() (payload []byte, skipped int64, err error) {
 	}
 }
 
+// found is a good record, or that an error or nothing more comes.
+type found struct {
+	batch
+	bytes   int64 // of the record; 0: there is none
+	skipped int64 // bytes before it that are not good
+	err     error
+}
+
+// decoded are the records that follow and at last what is found behind them, which has
+// to be taken too. They are decoded while the receiver is busy with the ones before: a
+// restart does not wait for one thread alone.
+func (r *records) decoded() <-chan found {
+	all := make(chan found, 2)
+	go func() {
+		defer close(all)
+		for more := true; more; {
+			var next found
+			var payload []byte
+			payload, next.skipped, next.err = r.next()
+			if payload != nil {
+				next.bytes = int64(frameLen + len(payload))
+				next.batch, next.err = decode(payload)
+			}
+			more = payload != nil && next.err == nil
+			all <- next
+		}
+	}()
+	return all
+}
+
 // record is the payload of the good record that stands here; nil if there is none.
 func (r *records) record() ([]byte, error) {
 	h, err := r.peek(frameLen)

@@ -93,25 +93,20 @@ func (r *replay) segment(s *segment, dir string, skip series.For) error {
 	if _, err := file.open(f.Name()); err != nil {
 		return err
 	}
-	for {
-		payload, skipped, err := file.next()
-		if err != nil {
-			return err
-		}
-		if payload == nil {
-			return r.torn(f, skipped)
-		}
-		b, err := decode(payload)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.Name(), err)
-		}
-		if skipped > 0 {
-			r.lost(f.Name(), skipped, b.now)
+	for b := range file.decoded() {
+		switch {
+		case b.err != nil:
+			return fmt.Errorf("%s: %w", f.Name(), b.err)
+		case b.bytes == 0:
+			return r.torn(f, b.skipped)
+		case b.skipped > 0:
+			r.lost(f.Name(), b.skipped, b.now)
 			r.keep(f.Name())
 		}
-		r.bytes += int64(frameLen + len(payload))
-		r.apply(&b, skip)
+		r.bytes += b.bytes
+		r.apply(&b.batch, skip)
 	}
+	return nil
 }
 
 // torn says how much a segment's end lacks; a crash while it was written does that.
