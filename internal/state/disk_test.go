@@ -123,6 +123,46 @@ func TestAFullDiskLosesNothingOnceThereIsRoomAgain(t *testing.T) {
 	}
 }
 
+// The disk has room for the header of a file and not for the snapshot's first batch.
+func TestASegmentThatCouldNotBeBegunIsBegunAgain(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	dir := mounted(t, "1m", 0)
+	n := newNode()
+	for i := range 1000 {
+		n.kept[1].Counter.(*series.Series).Add(key(i), 1, n.now)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := mustOpen(t, dir)
+		end := fill(t, dir)
+		filler := filepath.Join(dir, "filler")
+		info, err := os.Stat(filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filler, info.Size()-4096); err != nil {
+			t.Fatal(err)
+		}
+		s.Take(n.tick(true, 10_000))
+		time.Sleep(2 * time.Second)
+		if segments, _ := list(dir); len(segments) != 1 || !s.Stats().Failing {
+			t.Errorf("segments %v; failing: %v", segments, s.Stats().Failing)
+		}
+		end()
+		time.Sleep(time.Second)
+		if s.Stats().Failing || s.Stats().Synced != n.number {
+			t.Errorf("there is room, and the stats say %+v", s.Stats())
+		}
+		mustClose(t, s)
+	})
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+}
+
 // While nothing can be written, no more than 64 MiB wait. What is lost then, a
 // snapshot brings back as soon as there is room.
 func TestASnapshotMakesUpForWhatHadNoRoom(t *testing.T) {
@@ -191,25 +231,33 @@ func TestASnapshotMakesUpForWhatHadNoRoom(t *testing.T) {
 	}
 }
 
-// A pipe stands for the file: it cannot be synced.
+// /dev/null stands for the file: it cannot be synced.
 func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 	dir := t.TempDir()
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := mustOpen(t, dir)
-		pipe, other, err := os.Pipe()
+		var log logged
+		s, _, err := Open(dir, log.options())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer other.Close()
-		defer pipe.Close()
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
 		s.Take(n.tick(true, 1000))
 		synctest.Wait()
 		file := s.writer.file
-		s.writer.file = pipe
+		s.writer.file = null
 		time.Sleep(time.Second)
 		if !s.Stats().Failing || s.Stats().Synced != 0 {
 			t.Errorf("the sync failed, and the stats say %+v", s.Stats())
+		}
+		s.Take(n.tick(false, 0))
+		synctest.Wait()
+		if strings.Contains(log.String(), "works again") {
+			t.Errorf("what is written cannot be synced, and it was logged that %s", log.String())
 		}
 		s.writer.file = file
 		time.Sleep(time.Second)

@@ -135,6 +135,24 @@ func TestWhatDoesNotPersistIsNotKept(t *testing.T) {
 	}
 }
 
+// A reload has dropped a rule, of whose penalties no delta tells.
+func TestASnapshotThatIsNeverCompleteEndsPenaltiesThatItDoesNotHave(t *testing.T) {
+	n := newNode()
+	dir := t.TempDir()
+	s, _ := mustOpen(t, dir)
+	n.penalize(policy.Subject{Text: "user"}, n.now.Add(time.Hour))
+	s.Take(n.tick(true, 1000))
+	clear(n.penalties)
+	n.penalize(policy.Subject{Text: "other"}, n.now.Add(time.Hour))
+	s.Take(n.tick(true, 0))
+	mustClose(t, s)
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if p := restored.Penalties; len(p) != 1 || p[0].Text != "other" {
+		t.Errorf("penalties %v, want that of other", p)
+	}
+}
+
 func TestReplayedBatchesAreTold(t *testing.T) {
 	n := newNode()
 	dir := t.TempDir()

@@ -139,12 +139,13 @@ func (s *Store) begin(number uint64) error {
 	return nil
 }
 
-// append writes the record behind the last good one, and takes away what is not whole.
+// append writes the record behind the last good one, over what is there of one that
+// could not be written to its end.
 func (s *Store) append(r record) error {
 	w := &s.writer
 	last := &w.segments[len(w.segments)-1]
 	if _, err := w.file.WriteAt(r.bytes, last.size); err != nil {
-		return errors.Join(err, w.file.Truncate(last.size))
+		return err
 	}
 	last.size += int64(len(r.bytes))
 	return nil
