@@ -27,9 +27,10 @@ type journal struct {
 type written struct {
 	segment  int
 	from, to int64 // where its record stands
-	snapshot bool  // it is a part of one
 	told     string
 }
+
+const perSegment = 12
 
 func key(batch int) series.Key { return series.TextKey(fmt.Sprintf("batch %d", batch)) }
 
@@ -40,12 +41,12 @@ func makeJournal(t testing.TB) *journal {
 	dir := t.TempDir()
 	s, _ := mustOpen(t, dir)
 	counter := n.kept[1].Counter.(*series.Series)
-	for i := range 40 {
+	for i := range 2 * perSegment {
 		n.now = n.now.Add(time.Second)
 		counter.Add(key(i), 1, n.now)
-		begin := i%20 == 0
-		b := n.tick(begin, 6)
-		w := written{segment: i / 20, snapshot: i%20 == 0 || n.snapshots != nil || b.End, told: n.told()}
+		begin := i%perSegment == 0
+		b := n.tick(begin, 4)
+		w := written{segment: i / perSegment, told: n.told()}
 		if begin {
 			w.from = headerLen
 		} else {
@@ -60,7 +61,10 @@ func makeJournal(t testing.TB) *journal {
 	if j.segments, err = list(dir); err != nil || len(j.segments) != 2 {
 		t.Fatal(j.segments, err)
 	}
-	for _, segment := range j.segments {
+	for i, segment := range j.segments {
+		if err := segment.survey(dir); err != nil || !segment.complete {
+			t.Fatal("a snapshot is not whole: ", i, err)
+		}
 		content, err := os.ReadFile(segment.path(dir))
 		if err != nil {
 			t.Fatal(err)
@@ -110,8 +114,8 @@ func TestAJournalThatIsCutAnywhereGivesTheStateOfItsLastWholeBatch(t *testing.T)
 	j := makeJournal(t)
 	last := j.content[1]
 	for size := range len(last) {
-		want := 19 // the first segment's last one
-		for i := 20; i < len(j.batches) && j.batches[i].to <= int64(size); i++ {
+		want := perSegment - 1 // the first segment's last one
+		for i := perSegment; i < len(j.batches) && j.batches[i].to <= int64(size); i++ {
 			want = i
 		}
 		restored, log := j.open(t, 1, last[:size])

@@ -249,7 +249,12 @@ func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 		s.Take(n.tick(true, 1000))
 		synctest.Wait()
 		file := s.writer.file
-		s.writer.file = null
+		use := func(f *os.File) {
+			s.mu.Lock() // before it looks at the file, the goroutine that writes locks it too
+			s.writer.file = f
+			s.mu.Unlock()
+		}
+		use(null)
 		time.Sleep(time.Second)
 		if !s.Stats().Failing || s.Stats().Synced != 0 {
 			t.Errorf("the sync failed, and the stats say %+v", s.Stats())
@@ -259,7 +264,7 @@ func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 		if strings.Contains(log.String(), "works again") {
 			t.Errorf("what is written cannot be synced, and it was logged that %s", log.String())
 		}
-		s.writer.file = file
+		use(file)
 		time.Sleep(time.Second)
 		if s.Stats().Failing || !s.WantsSnapshot() {
 			t.Errorf("syncs work again; wants a snapshot: %v", s.WantsSnapshot())
