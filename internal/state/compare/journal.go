@@ -20,7 +20,7 @@ type journal struct {
 	kept   policy.Kept
 	start  int64
 	number uint64
-	told   uint32 // keys of the snapshot
+	ahead  []uint32 // keys that the snapshot has still to tell, in the order of addresses
 }
 
 func newJournal(dir string) way {
@@ -36,7 +36,7 @@ func newJournal(dir string) way {
 	}
 }
 
-func (j *journal) fill() {}
+func (j *journal) fill() { j.ahead = inOrder(everyKey()) }
 
 func (j *journal) tick(changed []uint32) {
 	j.number++
@@ -45,12 +45,12 @@ func (j *journal) tick(changed []uint32) {
 	for _, key := range changed {
 		told = append(told, series.Delta{Key: seriesKey(key), Bits: 32, Start: j.start, Amount: 1})
 	}
-	if j.told < keys {
-		for range perBatch {
-			told = append(told, series.Delta{Key: seriesKey(j.told), Bits: 32, For: series.Newer, Start: j.start, Amount: 1})
-			j.told++
+	if len(j.ahead) > 0 {
+		for _, key := range j.ahead[:perBatch] {
+			told = append(told, series.Delta{Key: seriesKey(key), Bits: 32, For: series.Newer, Start: j.start, Amount: 1})
 		}
-		b.End = j.told == keys
+		j.ahead = j.ahead[perBatch:]
+		b.End = len(j.ahead) == 0
 	}
 	b.Series = []deltas.Series{{Kept: j.kept, Begun: b.Now, Deltas: told}}
 	j.store.Take(b)

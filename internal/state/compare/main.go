@@ -10,12 +10,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
 	"flag"
 	"fmt"
 	"log"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -94,6 +96,20 @@ const scatter = 0x9e3779b1 // odd, so that keys stay different
 // address is that of a key, scattered over all of IPv4.
 func address(key uint32) [4]byte {
 	return [4]byte(binary.BigEndian.AppendUint32(nil, key*scatter))
+}
+
+func everyKey() []uint32 {
+	list := make([]uint32, keys)
+	for i := range list {
+		list[i] = uint32(i)
+	}
+	return list
+}
+
+// inOrder sorts keys by their addresses.
+func inOrder(list []uint32) []uint32 {
+	slices.SortFunc(list, func(a, b uint32) int { return cmp.Compare(a*scatter, b*scatter) })
+	return list
 }
 
 func seriesKey(key uint32) series.Key { return series.AddrKey(netip.AddrFrom4(address(key))) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"path/filepath"
@@ -71,16 +70,12 @@ func (b *bolt) open() {
 	check(err)
 }
 
-func (b *bolt) fill() {
-	for key := range uint32(keys) {
-		b.waiting = append(b.waiting, key)
-	}
-}
+func (b *bolt) fill() { b.waiting = everyKey() }
 
 func (b *bolt) tick(changed []uint32) { b.waiting = append(b.waiting, changed...) }
 
 func (b *bolt) sync() {
-	slices.SortFunc(b.waiting, func(x, y uint32) int { return cmp.Compare(x*scatter, y*scatter) })
+	inOrder(b.waiting)
 	check(b.db.Update(func(tx *bbolt.Tx) error {
 		counts, err := tx.CreateBucketIfNotExists(bucket)
 		check(err)
