@@ -54,10 +54,10 @@ func (r Row) Compare(s Row) int {
 type record struct {
 	Series   string `parquet:"series,dict"`
 	Node     string `parquet:"node,dict"`
-	Start    int64  `parquet:"window_start,timestamp(millisecond),delta"`
+	Start    int64  `parquet:"window_start,timestamp(millisecond)"`
 	Interval int32  `parquet:"interval_seconds,dict"`
 	Key      string `parquet:"key,dict"`
-	Count    int64  `parquet:"count,delta"`
+	Count    int64  `parquet:"count"`
 	Distinct bool   `parquet:"distinct"`
 }
 
