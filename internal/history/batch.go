@@ -23,7 +23,7 @@ func (f *file) batches(starts bool, wanted func(keys []string) bool) iter.Seq2[*
 		for _, group := range f.data.RowGroups() {
 			goOn, err := f.group(group, starts, wanted, yield)
 			if err != nil {
-				yield(nil, err)
+				yield(nil, f.about(err))
 				return
 			}
 			if !goOn {

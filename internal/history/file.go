@@ -167,32 +167,56 @@ func writeRows(f io.Writer, meta Meta, rows iter.Seq2[Row, error]) error {
 // file is an open file. What it holds stays readable when somebody deletes it.
 type file struct {
 	Name
-	Meta
+	Meta // once it is read
 	file *os.File
-	data *parquet.File
+	data *parquet.File // nil until it is read
 
 	key, start, count int // the columns
 }
 
-// open opens a file of a series' directory.
+// open opens a file of a series' directory, and reads what is not rows.
 func open(dir string, name Name) (*file, error) {
-	path := filepath.Join(dir, name.String())
-	f, err := os.Open(path)
+	f, err := openUnread(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	opened := &file{Name: name, file: f}
-	if err := opened.read(); err != nil {
+	if err := f.read(); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	return opened, nil
+	return f, nil
 }
 
-func (f *file) Close() error { return f.file.Close() }
+// openUnread does not yet look into the file.
+func openUnread(dir string, name Name) (*file, error) {
+	f, err := os.Open(filepath.Join(dir, name.String()))
+	if err != nil {
+		return nil, err
+	}
+	return &file{Name: name, file: f}, nil
+}
 
-// read reads what is not rows.
+// Close also forgets what was read.
+func (f *file) Close() error {
+	f.data = nil
+	return f.file.Close()
+}
+
+// read reads what is not rows, if that has not been done.
 func (f *file) read() error {
+	if f.data != nil {
+		return nil
+	}
+	if err := f.readData(); err != nil {
+		return f.about(err)
+	}
+	return nil
+}
+
+// about says which file an error is about.
+func (f *file) about(err error) error { return fmt.Errorf("%s: %w", f.file.Name(), err) }
+
+func (f *file) readData() error {
 	info, err := f.file.Stat()
 	if err != nil {
 		return err

@@ -109,14 +109,3 @@ func list(dir string) ([]Name, error) {
 	}
 	return names, err
 }
-
-// names is the series that a history has files of or had; the order is that of their directories.
-func names(dir string) (list []string, err error) {
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if name, err := unescape(e.Name()); err == nil && e.IsDir() {
-			list = append(list, name)
-		}
-	}
-	return list, err
-}
