@@ -19,6 +19,13 @@
 //	audit-milter load SERIES FILE       that CSV back into a series
 //	audit-milter reload                 read the configuration again
 //
+// And of the history that a daemon writes, whether it runs or not:
+//
+//	audit-milter history available      which series there are, and of what time
+//	audit-milter history count SERIES   what they counted, by block or key and time
+//	audit-milter history export SERIES  windows as CSV
+//	audit-milter history load SERIES FILE    that CSV back into a history
+//
 // The exit status is 0 when all is well, 1 when the answer is no (a bad
 // configuration, a refused dialogue, a daemon that cannot start or be reached) and
 // 2 when the command was used wrongly.
@@ -50,7 +57,7 @@ func run(args []string) int {
 	}
 	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
 		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), explainCommand(),
-		exportCommand(), loadCommand(), reloadCommand())
+		exportCommand(), loadCommand(), reloadCommand(), historyCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetArgs(withNegative(args))
 	cmd, err := root.ExecuteC()

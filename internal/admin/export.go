@@ -9,9 +9,9 @@ import (
 	"github.com/audit-milter/audit-milter/policy"
 )
 
-// columns are those of an export: a line for each window in which a key counts
+// ExportColumns are those of an export: a line for each window in which a key counts
 // something. The begin of the window is RFC 3339 in UTC.
-var columns = []string{"series", "key", "window_start", "interval_seconds", "count"}
+var ExportColumns = []string{"series", "key", "window_start", "interval_seconds", "count"}
 
 // export answers with CSV, which is sent while it is made: of one series or, where
 // none is named, of all.
@@ -29,7 +29,7 @@ func export(q *question, w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	x := exporter{csv: csv.NewWriter(w), patience: http.NewResponseController(w)}
-	x.write(columns)
+	x.write(ExportColumns)
 	for _, c := range counters {
 		if x.csv.Error() == nil {
 			x.series(c, q.time()) // read anew, since it may have taken long to come here

@@ -109,8 +109,8 @@ func ReadExport(r io.Reader) iter.Seq2[Record, error] {
 		lines := csv.NewReader(r)
 		lines.ReuseRecord = true
 		head, err := lines.Read()
-		if err != nil || !slices.Equal(head, columns) {
-			yield(Record{}, fmt.Errorf("line 1: an export begins with %s", strings.Join(columns, ",")))
+		if err != nil || !slices.Equal(head, ExportColumns) {
+			yield(Record{}, fmt.Errorf("line 1: an export begins with %s", strings.Join(ExportColumns, ",")))
 			return
 		}
 		for {
@@ -137,7 +137,7 @@ func parseRecord(lines *csv.Reader, fields []string) (r Record, err error) {
 	}
 	for i, to := range []*int64{&r.IntervalSeconds, &r.Count} {
 		if *to, err = strconv.ParseInt(fields[3+i], 10, 64); err != nil {
-			return r, fmt.Errorf("line %d: %s is not a whole number: %q", r.Line, columns[3+i], fields[3+i])
+			return r, fmt.Errorf("line %d: %s is not a whole number: %q", r.Line, ExportColumns[3+i], fields[3+i])
 		}
 	}
 	return r, nil

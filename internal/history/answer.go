@@ -9,7 +9,7 @@ import (
 
 // answer makes lines of what was added up.
 func (t *tally) answer() (Answer, error) {
-	a := Answer{Columns: t.Series, Total: make([]int64, len(t.columns))}
+	a := Answer{Columns: t.Series, PerKey: t.perKey(), Total: make([]int64, len(t.columns))}
 	if t.Union {
 		a.Columns = []string{strings.Join(t.Series, "+")}
 	}
@@ -70,7 +70,10 @@ func (t *tally) lines() ([]Line, error) {
 }
 
 // one reports whether the answer is one line whatever was counted.
-func (t *tally) one() bool { return t.addresses && !t.Sizes.given() && t.By == Whole }
+func (t *tally) one() bool { return !t.perKey() && t.By == Whole }
+
+// perKey reports whether there is a line for each key or block.
+func (t *tally) perKey() bool { return !t.addresses || t.Sizes.given() }
 
 // larger is a group and the larger blocks that are asked for and hold it.
 func (t *tally) larger(g Group) []Group {

@@ -230,11 +230,11 @@ func naiveLabels(q Query, sizes [2][2]int, of series.Type, key string) (labels [
 }
 
 // label is a line's, as the naive answer has it.
-func label(q Query, l Line) string {
+func label(q Query, perKey bool, l Line) string {
 	text := l.Of.Text
 	if l.Of.Block.IsValid() {
 		text = l.Of.Block.String()
-	} else if q.Key == "" && q.Prefix == "" && text == "" && !q.Sizes.given() && q.Series[0] != "users" {
+	} else if !perKey {
 		text = "all"
 	}
 	switch q.By {
@@ -251,7 +251,9 @@ func questions(t *testing.T, r *rand.Rand) iter.Seq2[Query, [2][2]int] {
 	return func(yield func(Query, [2][2]int) bool) {
 		for range 60 {
 			q := Query{Location: zone, By: Period(r.IntN(3)), ByCount: r.IntN(2) == 0, Union: r.IntN(3) == 0, Node: []string{"", "", "mx1", "mx-2"}[r.IntN(4)]}
-			at := func() time.Time { return monthBegins.Add(time.Duration(r.Int64N(int64(monthEnds.Sub(monthBegins))))) }
+			at := func() time.Time {
+				return monthBegins.Add(time.Duration(r.Int64N(int64(monthEnds.Sub(monthBegins))))).Truncate([]time.Duration{1, time.Hour}[r.IntN(2)])
+			}
 			if r.IntN(2) == 0 {
 				q.From = at()
 			}
@@ -283,8 +285,8 @@ func questions(t *testing.T, r *rand.Rand) iter.Seq2[Query, [2][2]int] {
 				q.Series = []string{"ipv4/300"}
 				q.Block = netip.MustParsePrefix([]string{"0.0.0.0/0", "10.0.0.0/8", "11.1.0.0/16", "10.0.2.3/32", "192.0.2.0/24"}[r.IntN(5)])
 				if r.IntN(2) == 0 {
-					from := q.Block.Bits() + r.IntN(33-q.Block.Bits())
-					sizes[0] = [2]int{from, from + r.IntN(33-from)}
+					from := q.Block.Bits() + r.IntN(2)*r.IntN(33-q.Block.Bits())
+					sizes[0] = [2]int{from, from + r.IntN(2)*r.IntN(33-from)}
 					q.Sizes = parsedSizes(t, fmt.Sprintf("%d-%d", sizes[0][0], sizes[0][1]))
 				}
 			default:
@@ -330,7 +332,7 @@ func (m *month) verify(t *testing.T, r *rand.Rand) {
 		}
 		lines := make(map[string][]int64)
 		for i, l := range got.Lines {
-			lines[label(q, l)] = l.Counts
+			lines[label(q, got.PerKey, l)] = l.Counts
 			if i > 0 {
 				verifyOrder(t, q, got.Lines[i-1], l)
 			}

@@ -44,9 +44,10 @@ const (
 // Answer is what the history says.
 type Answer struct {
 	Columns  []string
-	Distinct bool   // a column has estimates of how many different values there were in each window and of each key, added up
-	Lines    []Line // by Begin, then in the order that was asked for; those that count nothing are left out, except of the one for all addresses
-	Total    []int64
+	Distinct bool    // a column has estimates of how many different values there were in each window and of each key, added up
+	PerKey   bool    // a line for each key or block; else one for all addresses that were asked for
+	Lines    []Line  // by Begin, then in the order that was asked for; those that count nothing are left out, except of the only one
+	Total    []int64 // of all lines, also of those that the limit or the threshold leaves out
 }
 
 // Line is the counts of a key or block, in the order of the columns.

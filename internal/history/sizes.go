@@ -11,12 +11,13 @@ import (
 type Sizes struct {
 	ipv4, ipv6 bits
 	both       bool // one for each family was named
+	named      bool // which the zero Sizes are not
 }
 
 // bits is a range, both ends included, of how many leading bits make a block.
 type bits struct{ from, to int }
 
-func (s Sizes) given() bool { return s != Sizes{} }
+func (s Sizes) given() bool { return s.named }
 
 // defaultIPv6 is the size of IPv6 blocks where only the one of IPv4 blocks is named.
 var defaultIPv6 = bits{64, 64}
@@ -25,7 +26,7 @@ var defaultIPv6 = bits{64, 64}
 // a comma between, for IPv4 and IPv6.
 func ParseSizes(text string) (s Sizes, err error) {
 	first, second, both := strings.Cut(text, ",")
-	s.both = both
+	s.both, s.named = both, true
 	if s.ipv4, err = parseBits(first, 128); err == nil && both {
 		s.ipv6, err = parseBits(second, 128)
 	}
