@@ -2,6 +2,7 @@ package history
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -14,8 +15,8 @@ func (t *tally) answer() (Answer, error) {
 		a.Columns = []string{strings.Join(t.Series, "+")}
 	}
 	a.Distinct = slices.ContainsFunc(t.series, func(f *file) bool { return f.Distinct })
-	for i, column := range t.columns {
-		for _, n := range column {
+	for i := range t.columns {
+		for _, n := range t.columns[i].all {
 			a.Total[i] = plus(a.Total[i], n)
 		}
 	}
@@ -33,29 +34,28 @@ func (t *tally) answer() (Answer, error) {
 
 // lines are those of all groups, also of larger blocks, in no order.
 func (t *tally) lines() ([]Line, error) {
-	type place struct {
-		begin int64
-		group Group
-	}
-	places := make(map[place]int)
 	var lines []Line
-	at := func(p place) *Line {
-		i, ok := places[p]
+	places := make(map[cell]int)
+	at := func(c cell) *Line {
+		i, ok := places[c]
 		if !ok {
 			i = len(lines)
-			places[p] = i
-			l := Line{Of: p.group, Counts: make([]int64, len(t.columns))}
+			places[c] = i
+			l := Line{Of: t.groups.list[c.group], Counts: make([]int64, len(t.columns))}
 			if t.By != Whole {
-				l.Begin = time.Unix(p.begin, 0).In(t.location())
+				l.Begin = time.Unix(c.begin, 0).In(t.location())
 			}
 			lines = append(lines, l)
 		}
 		return &lines[i]
 	}
-	for i, column := range t.columns {
-		for c, n := range column {
-			for _, g := range t.larger(t.groups[c.group]) {
-				l := at(place{c.begin, g})
+	for i := range t.columns {
+		for c, n := range t.columns[i].all {
+			if n == 0 {
+				continue
+			}
+			for g := range t.larger(c.group) {
+				l := at(cell{g, c.begin})
 				l.Counts[i] = plus(l.Counts[i], n)
 			}
 			if len(lines) > maxLines {
@@ -64,7 +64,7 @@ func (t *tally) lines() ([]Line, error) {
 		}
 	}
 	if t.one() && len(lines) == 0 {
-		at(place{})
+		at(cell{group: t.groups.number(Group{})})
 	}
 	return lines, nil
 }
@@ -75,16 +75,20 @@ func (t *tally) one() bool { return !t.perKey() && t.By == Whole }
 // perKey reports whether there is a line for each key or block.
 func (t *tally) perKey() bool { return !t.addresses || t.Sizes.given() }
 
-// larger is a group and the larger blocks that are asked for and hold it.
-func (t *tally) larger(g Group) []Group {
-	groups := []Group{g}
-	if g.Block.IsValid() {
-		for bits := t.sizes.of(g.Block.Addr()).from; bits < g.Block.Bits(); bits++ {
-			block, _ := g.Block.Addr().Prefix(bits) // which is a size of its family
-			groups = append(groups, Group{Block: block})
+// larger yields a group and the larger blocks that are asked for and hold it.
+func (t *tally) larger(group int32) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		block := t.groups.list[group].Block
+		if !yield(group) || !block.IsValid() {
+			return
+		}
+		for bits := t.sizes.of(block.Addr()).from; bits < block.Bits(); bits++ {
+			larger, _ := block.Addr().Prefix(bits) // which is a size of its family
+			if !yield(t.groups.number(Group{Block: larger})) {
+				return
+			}
 		}
 	}
-	return groups
 }
 
 // shows reports whether a line is told.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -113,12 +114,20 @@ func (c *cursor) fill() (err error) {
 	return nil
 }
 
-// dictionary is the texts of a column's row group.
+// dictionary is the texts of a column's row group, which lie behind each other in
+// memory.
 func (c *cursor) dictionary() []string {
 	d := c.page.Dictionary()
-	texts := make([]string, d.Len())
-	for i := range texts {
-		texts[i] = string(d.Index(int32(i)).ByteArray())
+	var all strings.Builder
+	ends := make([]int, d.Len())
+	for i := range ends {
+		all.Write(d.Index(int32(i)).ByteArray())
+		ends[i] = all.Len()
+	}
+	texts, begin := make([]string, len(ends)), 0
+	for i, end := range ends {
+		texts[i] = all.String()[begin:end]
+		begin = end
 	}
 	return texts
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -55,43 +54,6 @@ type Line struct {
 	Begin  time.Time // of the day or window
 	Of     Group
 	Counts []int64
-}
-
-// Group is what a line counts: a block or a text. The zero one is all that was
-// asked for where nothing tells keys apart, and else the keys that were too small to
-// have rows of their own.
-type Group struct {
-	Block netip.Prefix
-	Text  string
-}
-
-func (g Group) String() string {
-	switch {
-	case g.Block.IsSingleIP():
-		return g.Block.Addr().String()
-	case g.Block.IsValid():
-		return g.Block.String()
-	}
-	return g.Text
-}
-
-func (g Group) compare(h Group) int {
-	if g == h {
-		return 0
-	}
-	if g == (Group{}) {
-		return 1
-	}
-	if h == (Group{}) {
-		return -1
-	}
-	if c := g.Block.Addr().Compare(h.Block.Addr()); c != 0 {
-		return c
-	}
-	if c := g.Block.Bits() - h.Block.Bits(); c != 0 {
-		return c
-	}
-	return strings.Compare(g.Text, h.Text)
 }
 
 // maxLines bounds the memory of a query, which is below 200 bytes for a line.

@@ -23,9 +23,14 @@ type tally struct {
 	series []*file // the newest file of each, which tells what it is
 
 	mu      sync.Mutex
-	numbers map[Group]int32
-	groups  []Group // by number
-	columns []map[cell]int64
+	groups  groups
+	columns []column
+}
+
+// column is the counts of a series.
+type column struct {
+	whole []int64 // by the number of the group, where there is only one period
+	cells map[cell]int64
 }
 
 // cell is where a count stands in a column.
@@ -34,8 +39,33 @@ type cell struct {
 	begin int64 // of the period, in seconds since 1970; 0 where there is only one
 }
 
+func (c *column) add(at cell, n int64) {
+	if at.begin != 0 {
+		c.cells[at] = plus(c.cells[at], n)
+		return
+	}
+	if missing := int(at.group) + 1 - len(c.whole); missing > 0 {
+		c.whole = append(c.whole, make([]int64, missing)...)
+	}
+	c.whole[at.group] = plus(c.whole[at.group], n)
+}
+
+// all yields the counts, and zeros among them.
+func (c *column) all(yield func(cell, int64) bool) {
+	for i, n := range c.whole {
+		if !yield(cell{group: int32(i)}, n) {
+			return
+		}
+	}
+	for at, n := range c.cells {
+		if !yield(at, n) {
+			return
+		}
+	}
+}
+
 func (q *Query) newTally(views []*view) (t *tally, err error) {
-	t = &tally{Query: *q, numbers: make(map[Group]int32)}
+	t = &tally{Query: *q, groups: newGroups()}
 	for _, v := range views {
 		f, err := v.newest()
 		if err != nil {
@@ -51,12 +81,12 @@ func (q *Query) newTally(views []*view) (t *tally, err error) {
 			return nil, err
 		}
 	}
-	t.columns = make([]map[cell]int64, len(q.Series))
+	t.columns = make([]column, len(q.Series))
 	if q.Union {
 		t.columns = t.columns[:1]
 	}
 	for i := range t.columns {
-		t.columns[i] = make(map[cell]int64)
+		t.columns[i].cells = make(map[cell]int64)
 	}
 	return t, nil
 }
@@ -107,7 +137,7 @@ func (t *tally) file(column int, f *file) error {
 	if is := t.series[column]; f.Type.IsAddress() != t.addresses || f.Distinct != is.Distinct {
 		return fmt.Errorf("the series %s was another one before, of type %s, and counted otherwise; ask for the time after %s, or before", is.Series, f.Type, t.local(f.Last))
 	}
-	s := scanner{tally: t, file: f, column: t.columns[min(column, len(t.columns)-1)]}
+	s := scanner{tally: t, file: f, column: &t.columns[min(column, len(t.columns)-1)]}
 	inside := (t.From.IsZero() || !f.First.Before(t.From)) && (t.To.IsZero() || f.Last.Before(t.To))
 	s.from, s.to = math.MinInt64, math.MaxInt64
 	if !t.From.IsZero() {
@@ -131,7 +161,7 @@ func (t *tally) file(column int, f *file) error {
 type scanner struct {
 	*tally
 	file     *file
-	column   map[cell]int64
+	column   *column
 	from, to int64 // of the begin of windows, in milliseconds
 	group    []int32
 	runs     []run
@@ -171,20 +201,10 @@ func (s *scanner) wanted(keys []string) (any bool) {
 	defer s.mu.Unlock()
 	for i, g := range groups {
 		if s.group[i] != unwanted {
-			s.group[i] = s.number(g)
+			s.group[i] = s.groups.number(g)
 		}
 	}
 	return any
-}
-
-func (t *tally) number(g Group) int32 {
-	n, ok := t.numbers[g]
-	if !ok {
-		n = int32(len(t.groups))
-		t.numbers[g] = n
-		t.groups = append(t.groups, g)
-	}
-	return n
 }
 
 // groupOf is the group of a key, and whether it is asked for.
@@ -247,10 +267,10 @@ func (s *scanner) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.runs {
-		s.column[r.cell] = plus(s.column[r.cell], r.sum)
+		s.column.add(r.cell, r.sum)
 	}
 	s.runs = s.runs[:0]
-	if max(len(s.column), len(s.groups)) > maxLines {
+	if max(len(s.column.cells), len(s.groups.list)) > maxLines {
 		return errTooManyLines
 	}
 	return nil

@@ -60,9 +60,6 @@ func look(dir, series string, wanted func(Name) bool) (*view, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(names) == 0 {
-			return nil, unknownSeries(dir, series)
-		}
 		v, err := openAll(path, names, wanted)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -71,10 +68,13 @@ func look(dir, series string, wanted func(Name) bool) (*view, error) {
 			return nil, err
 		}
 		after, err := list(path)
-		if err == nil && steady(names, after) {
+		if err == nil && steady(names, after) && len(names) > 0 {
 			return v, nil
 		}
 		v.close()
+		if err == nil && len(names)+len(after) == 0 {
+			err = unknownSeries(dir, series)
+		}
 		if err != nil {
 			return nil, err
 		}
