@@ -68,8 +68,6 @@ func (h *historyQuestion) flags(cmd *cobra.Command) {
 	f.Int64Var(&h.threshold, "threshold", 0, "only lines with a count that is not below this `number`")
 	f.BoolVar(&h.csv, "csv", false, "print CSV")
 	f.BoolVar(&h.asJSON, "json", false, "print JSON, for programs")
-	cmd.MarkFlagsMutuallyExclusive("csv", "json")
-	cmd.MarkFlagsMutuallyExclusive("key", "prefix")
 }
 
 func (h *historyQuestion) run(cmd *cobra.Command, args []string) error {
@@ -133,7 +131,12 @@ func (h *historyQuestion) parseForm(cmd *cobra.Command) error {
 			return fmt.Errorf("--%s is empty", flag)
 		}
 	}
-	if cmd.Flags().Changed("limit") && h.Limit < 1 {
+	switch {
+	case h.csv && h.asJSON:
+		return errors.New("an answer is --csv or --json, not both")
+	case h.Key != "" && h.Prefix != "":
+		return errors.New("--key names one key and --prefix many; write one of them")
+	case cmd.Flags().Changed("limit") && h.Limit < 1:
 		return fmt.Errorf("--limit %d: must be 1 or more", h.Limit)
 	}
 	if cmd.Flags().Changed("threshold") {

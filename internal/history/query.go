@@ -17,7 +17,7 @@ type Query struct {
 	Union  bool     // one column, their sum
 
 	Block       netip.Prefix // of series that are keyed by addresses; the zero one: all
-	Key, Prefix string       // of series that are keyed by texts: the key, or how it begins; at most one of both
+	Key, Prefix string       // of series that are keyed by texts: only the key, only those that begin so; empty: all
 	Sizes       Sizes        // a line for each block of these sizes; the zero one: one line for all addresses
 
 	From, To time.Time // windows that begin at From or later and before To; zero: without this bound
@@ -104,10 +104,6 @@ func (q *Query) check() error {
 		return errors.New("a series is missing")
 	case !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To):
 		return fmt.Errorf("the end, %s, is not after the begin, %s", q.To.Format(time.RFC3339), q.From.Format(time.RFC3339))
-	case q.Key != "" && q.Prefix != "":
-		return errors.New("a key and a prefix cannot be asked for together")
-	case q.Limit < 0:
-		return fmt.Errorf("a limit of %d lines: must be 1 or more", q.Limit)
 	}
 	return nil
 }

@@ -102,3 +102,22 @@ func TestAFileThatWasReplacedIsNotCountedWhileItIsThere(t *testing.T) {
 		}
 	}
 }
+
+func TestADirectoryThatSomethingMergedInIsNotSteady(t *testing.T) {
+	counted, another, merged := Name{Node: "a"}, Name{Node: "b"}, Name{Level: 1}
+	for _, c := range []struct {
+		before, after []Name
+		steady        bool
+	}{
+		{[]Name{counted}, []Name{counted}, true},
+		{[]Name{counted}, []Name{counted, another}, true}, // what was counted since need not be in the answer
+		{[]Name{counted}, []Name{counted, merged}, false},
+		{[]Name{counted, merged}, []Name{counted, merged}, true},
+		{[]Name{counted, merged}, []Name{merged}, false},
+		{nil, []Name{merged}, false},
+	} {
+		if got := steady(c.before, c.after); got != c.steady {
+			t.Errorf("%v, then %v: %t", c.before, c.after, got)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package history
+
+import (
+	"errors"
+	"iter"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/series"
+)
+
+func export(t *testing.T, dir, name string, from, to time.Time) map[Record]int64 {
+	t.Helper()
+	sums := make(map[Record]int64)
+	for r, err := range Export(dir, name, from, to, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := r.Count
+		r.Count = 0
+		sums[r] += n
+	}
+	return sums
+}
+
+func records(list []Record, err error) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for _, r := range list {
+			if !yield(r, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(Record{}, err)
+		}
+	}
+}
+
+func TestWhatIsExportedAndLoadedIsTheSameAgain(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	var all []Record
+	start := someDay.Unix()
+	for i := range int64(5000) {
+		interval := 300 + i%2*300
+		all = append(all, Record{Row{[]string{"", "a", "ü|\n\"", "b"}[i%4], start + i/7%500*600, i - 100}, interval})
+	}
+	meta := Meta{Series: "users", Type: series.String, Node: "mx1"}
+	l, err := NewLoader(from, meta, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Load(records(all, nil)); err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[Record]int64)
+	for _, r := range all {
+		if err := l.Check(r); err != nil {
+			t.Fatal(err)
+		}
+		n := r.Count
+		r.Count = 0
+		want[r] += n
+	}
+	if got := export(t, from, "users", time.Time{}, time.Time{}); !maps.Equal(got, want) {
+		t.Fatalf("%d rows were loaded, not %d", len(got), len(want))
+	}
+	if l, err = NewLoader(to, meta, false); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is loaded twice counts twice
+		if err := l.Load(Export(from, "users", someDay.Add(time.Hour), someDay.Add(2*time.Hour), "mx1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	maps.DeleteFunc(want, func(r Record, _ int64) bool { return r.Start < start+3600 || r.Start >= start+7200 })
+	for r := range want {
+		want[r] *= 2
+	}
+	if got := export(t, to, "users", time.Time{}, time.Time{}); !maps.Equal(got, want) || len(want) == 0 {
+		t.Errorf("%d rows came back, not the %d of an hour", len(got), len(want))
+	}
+}
+
+func TestALoadThatFailsLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	l, err := NewLoader(dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := make([]Record, recordsInMemory+1) // so that some are on the disk
+	for i := range many {
+		many[i] = Record{Row{"a", 300, 1}, 300}
+	}
+	broken := errors.New("broken")
+	if err := l.Load(records(many, broken)); !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
+	}
+	if len(l.written) == 0 {
+		t.Error("nothing was on the disk")
+	}
+	if entries, err := os.ReadDir(seriesDir(dir, "users")); err != nil || len(entries) > 0 {
+		t.Errorf("%v is left, %v", entries, err)
+	}
+}
+
+func TestARecordThatDoesNotFitIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		of     series.Type
+		record Record
+		says   string
+	}{
+		{series.CIDR, Record{Row{"192.0.2.1", 300, 1}, 0}, "it has 1 to"},
+		{series.CIDR, Record{Row{"192.0.2.1", 300, 1}, 1 << 62}, "it has 1 to"},
+		{series.CIDR, Record{Row{"192.0.2.1", 301, 1}, 300}, "no window of 300 seconds begins at 1970-01-01T00:05:01Z"},
+		{series.CIDR, Record{Row{"192.0.2.1", -300, 1}, 300}, "no window"},
+		{series.CIDR, Record{Row{"2001:db8::1", 300, 1}, 300}, "does not take 2001:db8::1"},
+		{series.CIDR6, Record{Row{"192.0.2.1", 300, 1}, 300}, "does not take 192.0.2.1"},
+		{series.IP, Record{Row{"2001:DB8::1", 300, 1}, 300}, "not an address as an export spells it"},
+		{series.IP, Record{Row{"::ffff:192.0.2.1", 300, 1}, 300}, "not an address as an export spells it"},
+		{series.IP, Record{Row{"192.0.2.0/24", 300, 1}, 300}, "not an address"},
+		{series.String, Record{Row{strings.Repeat("x", 256), 300, 1}, 300}, "256 bytes"},
+	} {
+		l := Loader{meta: Meta{Series: "s", Type: c.of}}
+		if err := l.Check(c.record); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %v, which should say %q", c.record, err, c.says)
+		}
+	}
+	for _, key := range []string{"", "192.0.2.1", "2001:db8::1"} {
+		l := Loader{meta: Meta{Series: "s", Type: series.IP}}
+		if err := l.Check(Record{Row{key, 300, 1}, 300}); err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+}
