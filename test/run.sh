@@ -22,10 +22,10 @@ step() { printf '\n==== %s\n' "$*"; }
 command -v go >/dev/null || { echo "test/run.sh: Go is missing; go.mod says which version" >&2; exit 1; }
 
 step "what this needs"
-# gcc and libc6-dev for the race detector, the others for the bed of the
+# gcc and libc6-dev for the race detector, g++ for DuckDB, the others for the bed of the
 # integration tests; systemd for its tool that checks the unit.
 missing=()
-for package in gcc libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd; do
+for package in gcc g++ libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
 done
 if ((${#missing[@]})); then
@@ -49,6 +49,9 @@ packages=$(go list ./... | grep -v /test/integration)
 
 step "go test -race"
 go test -race $packages
+
+step "DuckDB reads a history"
+(cd test/duckdb && go vet ./... && go test -count=1 ./...)
 
 step "the benchmarks of sessions, for a moment"
 go test -run '^$' -bench . -benchtime 1x ./test/bench -rounds 1 -messages 10

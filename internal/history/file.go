@@ -58,7 +58,7 @@ type record struct {
 	Interval int32  `parquet:"interval_seconds,dict"`
 	Key      string `parquet:"key,dict"`
 	Count    int64  `parquet:"count"`
-	Distinct bool   `parquet:"distinct"`
+	Distinct bool   `parquet:"is_estimate"` // "distinct" would have to be quoted in SQL
 }
 
 const (
