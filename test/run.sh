@@ -22,8 +22,8 @@ step() { printf '\n==== %s\n' "$*"; }
 command -v go >/dev/null || { echo "test/run.sh: Go is missing; go.mod says which version" >&2; exit 1; }
 
 step "what this needs"
-# gcc and libc6-dev for the race detector, g++ for DuckDB, the others for the bed of the
-# integration tests; systemd for its tool that checks the unit.
+# gcc and libc6-dev for the race detector, g++ for DuckDB, the others for the
+# bed of the integration tests; systemd for its tool that checks the unit.
 missing=()
 for package in gcc g++ libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
