@@ -58,8 +58,8 @@ func (t *tally) lines() ([]Line, error) {
 				l := at(cell{g, c.begin})
 				l.Counts[i] = plus(l.Counts[i], n)
 			}
-			if len(lines) > maxLines {
-				return nil, errTooManyLines
+			if err := t.bounded(len(lines)); err != nil {
+				return nil, err
 			}
 		}
 	}

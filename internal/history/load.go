@@ -67,28 +67,28 @@ func exportFile(f *file, q Query, yield func(Record, error) bool) (goOn bool) {
 type Loader struct {
 	dir     string
 	meta    Meta
+	most    int // records in memory
 	records []Record
 	written []string
 }
 
 const (
-	recordsInMemory = 1_000_000
-	longest         = int64(series.MaxInterval / time.Second)
-	maxKey          = 255 // bytes, as series have them
+	mostRecords = 1_000_000
+	longest     = int64(series.MaxInterval / time.Second)
+	maxKey      = 255 // bytes, as series have them
 )
 
 // NewLoader makes a loader of a series that the history in a directory may or may not
 // have already. If it does, as what it is known; else as what the meta says.
 func NewLoader(dir string, meta Meta, known bool) (*Loader, error) {
-	if !known {
-		return &Loader{dir: dir, meta: meta}, nil
+	if known {
+		s, err := available(dir, meta.Series)
+		if err != nil {
+			return nil, err
+		}
+		meta.Type, meta.Distinct = s.Type, s.Distinct
 	}
-	s, err := available(dir, meta.Series)
-	if err != nil {
-		return nil, err
-	}
-	meta.Type, meta.Distinct = s.Type, s.Distinct
-	return &Loader{dir: dir, meta: meta}, nil
+	return &Loader{dir: dir, meta: meta, most: mostRecords}, nil
 }
 
 // Check says what is wrong with a record, if anything.
@@ -130,7 +130,7 @@ func (l *Loader) Load(records iter.Seq2[Record, error]) (err error) {
 			return err
 		}
 		l.records = append(l.records, r)
-		if len(l.records) == recordsInMemory {
+		if len(l.records) == l.most {
 			if err := l.flush(); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,10 +91,8 @@ func TestALoadThatFailsLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	many := make([]Record, recordsInMemory+1) // so that some are on the disk
-	for i := range many {
-		many[i] = Record{Row{"a", 300, 1}, 300}
-	}
+	l.most = 2 // so that some are on the disk
+	many := slices.Repeat([]Record{{Row{"a", 300, 1}, 300}}, 3)
 	broken := errors.New("broken")
 	if err := l.Load(records(many, broken)); !errors.Is(err, broken) {
 		t.Errorf("the error is %v", err)

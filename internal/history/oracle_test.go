@@ -60,7 +60,7 @@ func aMonth(t *testing.T, r *rand.Rand) *month {
 			meta.Node = node
 			m.metas[name] = meta
 			for begin := monthBegins; begin.Before(monthEnds); {
-				end := begin.Add(meta.Interval * time.Duration(1+r.IntN(int(48*time.Hour/meta.Interval))))
+				end := begin.Add(meta.Interval * time.Duration(1+r.IntN(int(96*time.Hour/meta.Interval))))
 				m.count(t, r, meta, begin, end)
 				begin = end
 			}
@@ -72,7 +72,7 @@ func aMonth(t *testing.T, r *rand.Rand) *month {
 func (m *month) count(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Time) {
 	var rows []Row
 	windows := int64(end.Sub(begin) / meta.Interval)
-	for range r.IntN(90) {
+	for range 1 + r.IntN(200) {
 		row := Row{m.key(r, meta.Type), begin.Unix() + r.Int64N(windows)*int64(meta.Interval/time.Second), int64(r.IntN(20) - 2)}
 		if r.IntN(3) == 0 {
 			rows = append(rows, Row{row.Key, row.Start, -row.Count})
@@ -249,7 +249,7 @@ func label(q Query, perKey bool, l Line) string {
 // questions are of every form.
 func questions(t *testing.T, r *rand.Rand) iter.Seq2[Query, [2][2]int] {
 	return func(yield func(Query, [2][2]int) bool) {
-		for range 60 {
+		for range 30 {
 			q := Query{Location: zone, By: Period(r.IntN(3)), ByCount: r.IntN(2) == 0, Union: r.IntN(3) == 0, Node: []string{"", "", "mx1", "mx-2"}[r.IntN(4)]}
 			at := func() time.Time {
 				return monthBegins.Add(time.Duration(r.Int64N(int64(monthEnds.Sub(monthBegins))))).Truncate([]time.Duration{1, time.Hour}[r.IntN(2)])
@@ -260,13 +260,7 @@ func questions(t *testing.T, r *rand.Rand) iter.Seq2[Query, [2][2]int] {
 			if r.IntN(2) == 0 {
 				q.To = at()
 			}
-			if !q.To.IsZero() && q.To.Before(q.From.Add(49*time.Hour)) { // in any two days there is something of everything
-				q.To = time.Time{}
-			}
-			if q.From.After(monthEnds.Add(-49 * time.Hour)) {
-				q.From = time.Time{}
-			}
-			if !q.To.IsZero() && q.To.Before(monthBegins.Add(49*time.Hour)) {
+			if !q.To.IsZero() && !q.From.Before(q.To) {
 				q.To = time.Time{}
 			}
 			if r.IntN(4) == 0 {
@@ -352,10 +346,12 @@ func (m *month) verify(t *testing.T, r *rand.Rand) {
 			t.Fatalf("%+v: %d lines, not %d", q, len(lines), len(want))
 		}
 		verifyTotal(t, q, got, m)
-		verifyLimit(t, q, got, m.dir)
+		if r.IntN(4) == 0 {
+			verifyLimit(t, q, got, m.dir)
+		}
 		found += len(want)
 	}
-	if found < 300 {
+	if found < 200 {
 		t.Errorf("all questions together found %d lines", found)
 	}
 }

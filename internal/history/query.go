@@ -56,13 +56,15 @@ type Line struct {
 	Counts []int64
 }
 
-// maxLines bounds the memory of a query, which is below 200 bytes for a line.
-const maxLines = 5_000_000
-
-var errTooManyLines = fmt.Errorf("the answer has more than %d lines, which is as much as is kept in memory; ask for a shorter time, a block or larger blocks", maxLines)
+// maxLines bounds the memory of a query: a million lines take about 700 MB, all that
+// is read meanwhile included.
+const maxLines = 3_000_000
 
 // Run puts the question to the history in a directory.
-func (q Query) Run(dir string) (Answer, error) {
+func (q Query) Run(dir string) (Answer, error) { return q.run(dir, maxLines) }
+
+// run answers with at most so many lines.
+func (q Query) run(dir string, most int) (Answer, error) {
 	if err := q.check(); err != nil {
 		return Answer{}, err
 	}
@@ -82,7 +84,7 @@ func (q Query) Run(dir string) (Answer, error) {
 		}
 		views = append(views, v)
 	}
-	t, err := q.newTally(views)
+	t, err := q.newTally(views, most)
 	if err == nil {
 		err = t.scan(views)
 	}

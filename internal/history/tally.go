@@ -21,6 +21,7 @@ type tally struct {
 	kind
 	sizes  Sizes
 	series []*file // the newest file of each, which tells what it is
+	most   int     // groups, and counts in a column
 
 	mu      sync.Mutex
 	groups  groups
@@ -64,8 +65,8 @@ func (c *column) all(yield func(cell, int64) bool) {
 	}
 }
 
-func (q *Query) newTally(views []*view) (t *tally, err error) {
-	t = &tally{Query: *q, groups: newGroups()}
+func (q *Query) newTally(views []*view, most int) (t *tally, err error) {
+	t = &tally{Query: *q, most: most, groups: newGroups()}
 	for _, v := range views {
 		f, err := v.newest()
 		if err != nil {
@@ -270,10 +271,15 @@ func (s *scanner) flush() error {
 		s.column.add(r.cell, r.sum)
 	}
 	s.runs = s.runs[:0]
-	if max(len(s.column.cells), len(s.groups.list)) > maxLines {
-		return errTooManyLines
+	return s.bounded(max(len(s.column.cells), len(s.groups.list)))
+}
+
+// bounded is an error if there are more lines than may be.
+func (t *tally) bounded(lines int) error {
+	if lines <= t.most {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the answer has more than %d lines, which is as much as is kept in memory; ask for a shorter time, a block or larger blocks", t.most)
 }
 
 // begin is when the period of a window begins that begins at a time in milliseconds.
