@@ -1,0 +1,110 @@
+package history
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// account is what a series has counted that is not yet on its way to a file.
+type account struct {
+	identity
+	kept    policy.Kept
+	before  []Name // the files there were at the start; nil when no batch from before comes any more
+	windows map[int64]*openWindow
+
+	// newest is the newest window of which something was written, in seconds since 1970.
+	newest int64
+}
+
+// openWindow is what a window has.
+type openWindow struct {
+	counts  map[series.Key]int64 // nil where different values are counted
+	due     time.Time            // when it is written
+	through uint64               // the last batch that is written already
+}
+
+func newAccount(id identity, kept policy.Kept, before []Name) *account {
+	a := &account{identity: id, kept: kept, before: before, windows: make(map[int64]*openWindow), newest: math.MinInt64}
+	if kept.Persist || !id.distinct { // of a distinct one that begins anew there is a further estimate
+		for _, n := range before {
+			a.newest = max(a.newest, n.Last.Unix())
+		}
+	}
+	return a
+}
+
+// grace is how long after its end a window is still waited for.
+func (a *account) grace() time.Duration { return min(a.interval/4, 10*time.Second) }
+
+func (a *account) starts() []int64 { return slices.Sorted(maps.Keys(a.windows)) }
+
+// over reports whether a window is to be written: its time has come, or the clock has
+// stepped back so far that it cannot be the current one.
+func (a *account) over(start int64, now time.Time) bool {
+	return !now.Before(a.windows[start].due) || now.Before(time.Unix(start, 0).Add(-a.interval))
+}
+
+// add adds what a batch tells, unless it is in a file already.
+func (a *account) add(d *series.Delta, b *deltas.Batch, replayed bool) {
+	switch {
+	case a.distinct:
+		if !d.Removed && d.Start > a.newest && (replayed || d.For != series.Newer) {
+			a.window(d.Start, b.Now)
+		}
+	case d.For == series.Newer: // it was counted before
+	case d.Removed:
+		a.forget(d, b.Number)
+	default:
+		if win := a.window(d.Start, b.Now); win.through < b.Number {
+			win.counts[d.Key] = sum(win.counts[d.Key], d.Amount)
+		}
+	}
+}
+
+// window is the one that begins then, which is opened if it is not.
+func (a *account) window(start int64, now time.Time) *openWindow {
+	win := a.windows[start]
+	if win == nil {
+		due := time.Unix(start, 0).Add(a.interval)
+		if due.Before(now) {
+			due = now
+		}
+		win = &openWindow{due: due.Add(a.grace()), through: a.through(start)}
+		a.windows[start] = win
+	}
+	if win.counts == nil && !a.distinct {
+		win.counts = make(map[series.Key]int64)
+	}
+	return win
+}
+
+// through is the number of the last batch in the files that there were of a window. A
+// merged file has all that came for its windows up to its number.
+func (a *account) through(start int64) (number uint64) {
+	for _, n := range a.before {
+		if n.First.Unix() <= start && start <= n.Last.Unix() {
+			number = max(number, n.Through)
+		}
+	}
+	return number
+}
+
+// forget takes a key, or all in a block, out of what is not written.
+func (a *account) forget(d *series.Delta, number uint64) {
+	block, _ := d.Key.Addr().Prefix(int(d.Bits)) // not valid for a text
+	for _, win := range a.windows {
+		switch {
+		case win.through >= number:
+		case !block.IsValid() || block.IsSingleIP():
+			delete(win.counts, d.Key)
+		default:
+			maps.DeleteFunc(win.counts, func(k series.Key, _ int64) bool { return block.Contains(k.Addr()) })
+		}
+	}
+}

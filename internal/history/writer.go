@@ -1,0 +1,252 @@
+package history
+
+import (
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// Options say what a writer writes, and where.
+type Options struct {
+	Dir  string // is made if it is missing
+	Node string
+
+	// Takes says which of the series that are serialized are to be written; nil: all.
+	Takes func(series string) bool
+
+	// MinCount is the least that a key has to count in a window to get a row of its
+	// own. It holds for windows that are written in one piece; a [Maintainer] lets it
+	// hold for the others when their day is over.
+	MinCount int64
+
+	Log *slog.Logger
+	Now func() time.Time // the clock that the series are asked by; nil: time.Now
+}
+
+// Writer is a [deltas.Taker] that writes the windows of series that are serialized
+// when they close: what their deltas add, which is how much the keys have counted here,
+// also those that had to leave the series meanwhile. What a key had when it was removed
+// is not written, unless it was before. Estimates of different values are read from the
+// series.
+//
+// A window closes some seconds after its end. What comes later is written some seconds
+// after it came, as further rows.
+//
+// For a series that persists too, the name of each file has the number of the last
+// batch in it. So after a crash the batches that the journal has can be gone through
+// again, and give what was not yet written. What its open windows have is written
+// whenever the journal begins anew.
+//
+// A window holds as many keys as the series may have, and what comes in one batch; of
+// more it writes what there is and begins anew. A key takes about 100 bytes.
+type Writer struct {
+	o     Options
+	queue *queue
+
+	// What follows belongs to the goroutine that calls Take.
+	open   map[identity]*account
+	before map[string][]Name // what there was of each series at the start; nil after the first batch
+	now    time.Time         // of the newest batch
+	number uint64            // its number
+}
+
+// identity is what files have to have in common to be of the same series. A reload
+// may change it, and for some time there is the old one beside the new one.
+type identity struct {
+	name     string
+	kind     series.Type
+	interval time.Duration
+	distinct bool
+}
+
+func identityOf(kept policy.Kept) identity {
+	d := kept.Definition
+	return identity{d.Name, d.Type, d.Interval, kept.Of != nil}
+}
+
+// NewWriter makes a writer, to which the batches that were replayed are told before
+// the others are taken.
+func NewWriter(o Options) (*Writer, error) {
+	if o.Takes == nil {
+		o.Takes = func(string) bool { return true }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := makeDir(o.Dir); err != nil {
+		return nil, err
+	}
+	before, err := filesOf(o.Dir, o.Node)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{o: o, open: make(map[identity]*account), before: before, queue: newQueue(o.Dir, o.Log)}
+	go w.queue.run()
+	return w, nil
+}
+
+// filesOf is the files of a node, by series.
+func filesOf(dir, node string) (map[string][]Name, error) {
+	all, err := names(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string][]Name)
+	for _, s := range all {
+		list, err := list(seriesDir(dir, s))
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range list {
+			if n.Node == node {
+				files[s] = append(files[s], n)
+			}
+		}
+	}
+	return files, nil
+}
+
+// WantsSnapshot reports false: a history needs none.
+func (w *Writer) WantsSnapshot() bool { return false }
+
+// Take takes the next batch. It never waits for the disk.
+func (w *Writer) Take(b *deltas.Batch) {
+	for _, a := range w.open {
+		a.before = nil
+		if a.newest > b.Now.Unix() || b.Now.Before(w.now.Add(-a.interval)) {
+			a.newest = math.MinInt64 // the clock has stepped back, and windows begin anew that had been before
+		}
+	}
+	if b.Begin {
+		w.cutPersisted(b.Number - 1)
+	}
+	w.add(b, false)
+	w.cutOver(true)
+	w.before = nil
+}
+
+// Replayed takes a batch of the time before the start, which the journal still has.
+// What is in the files already is passed over. It may be told of more batches than are
+// needed, but in their order.
+func (w *Writer) Replayed(b *deltas.Batch) {
+	w.add(b, true)
+	w.cutOver(false)
+}
+
+func (w *Writer) add(b *deltas.Batch, replayed bool) {
+	w.now, w.number = b.Now, b.Number
+	for _, s := range b.Series {
+		if !s.Serialize || !w.o.Takes(s.Definition.Name) {
+			continue
+		}
+		a := w.account(s.Kept)
+		for i := range s.Deltas {
+			a.add(&s.Deltas[i], b, replayed)
+		}
+		for start, win := range a.windows {
+			if len(win.counts) > a.kept.Definition.MaxKeys {
+				w.cut(a, start, b.Number, false)
+			}
+		}
+	}
+}
+
+// account is what there is of a series, which may have been of another configuration
+// so far.
+func (w *Writer) account(kept policy.Kept) *account {
+	id := identityOf(kept)
+	a := w.open[id]
+	if a == nil {
+		a = newAccount(id, kept, w.before[id.name])
+		w.open[id] = a
+	}
+	a.kept = kept
+	return a
+}
+
+// cutPersisted cuts what the journal is about to forget.
+func (w *Writer) cutPersisted(through uint64) {
+	for _, a := range w.open {
+		if a.kept.Persist && !a.distinct {
+			for _, start := range a.starts() {
+				w.cut(a, start, through, false)
+			}
+		}
+	}
+}
+
+// cutOver cuts the windows that are over. Those of different values wait until the
+// series has all that was replayed.
+func (w *Writer) cutOver(distinct bool) {
+	for id, a := range w.open {
+		if a.distinct && !distinct {
+			continue
+		}
+		for _, start := range a.starts() {
+			if a.over(start, w.now) {
+				w.cut(a, start, w.number, true)
+				delete(a.windows, start)
+			}
+		}
+		if len(a.windows) == 0 && a.newest < w.now.Add(-forgetAfter).Unix() && w.before == nil {
+			delete(w.open, id)
+		}
+	}
+}
+
+// forgetAfter is when nothing comes any more of a series that has gone from the
+// configuration.
+const forgetAfter = 2 * series.MaxInterval
+
+// cut lets what a window has be written, and what comes later in another file. Only of
+// a window of which there is all can be said what is little.
+func (w *Writer) cut(a *account, start int64, through uint64, over bool) {
+	win := a.windows[start]
+	if !a.distinct && len(win.counts) == 0 {
+		return
+	}
+	minCount := int64(1)
+	if over && start > a.newest {
+		minCount = w.o.MinCount
+	}
+	t := time.Unix(start, 0).UTC()
+	j := &job{
+		name: Name{First: t, Last: t, Through: through, Node: w.o.Node},
+		meta: Meta{Series: a.name, Type: a.kind, Interval: a.interval, Distinct: a.distinct, Node: w.o.Node},
+		size: len(win.counts),
+	}
+	if counter := a.kept.Counter; a.distinct {
+		j.size = counter.Len()
+		j.rows = func() ([]Row, error) {
+			rows, err := estimates(counter, start, w.o.Now)
+			return fold(rows, minCount), err
+		}
+	} else {
+		counts := win.counts
+		j.rows = func() ([]Row, error) { return fold(rowsOf(counts, start), minCount), nil }
+	}
+	win.counts = nil
+	a.newest = max(a.newest, start)
+	w.queue.put(j)
+}
+
+// Close writes what the open windows have and returns when that is done, or when the
+// disk has refused it. The estimates of an open window come when it closes, after the
+// next start, if the series persists. Nothing may be taken after that.
+func (w *Writer) Close() {
+	for _, a := range w.open {
+		for _, start := range a.starts() {
+			if !a.distinct || !a.kept.Persist {
+				w.cut(a, start, w.number, false)
+			}
+		}
+	}
+	w.queue.close()
+}
+
+// Stats are what a writer has done since it was made.
+func (w *Writer) Stats() WriterStats { return w.queue.Stats() }
