@@ -77,7 +77,7 @@ func (m *Maintainer) Once(ctx context.Context, now time.Time) (err error) {
 	}
 	defer l.Close()
 
-	series, err := names(m.Dir)
+	series, err := seriesIn(m.Dir)
 	if err != nil {
 		return err
 	}

@@ -44,15 +44,19 @@ type queue struct {
 	done chan struct{}
 
 	mu      sync.Mutex // owns what follows
+	tried   sync.Cond  // a file was written, or could not be
 	waiting []*job     // without the one that is being written
 	stats   WriterStats
 	closing bool
+	failure error // of the last attempt
 
 	saidFailing, saidDropped time.Time // when the log said so; zero: not yet
 }
 
 func newQueue(dir string, log *slog.Logger) *queue {
-	return &queue{dir: dir, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	q := &queue{dir: dir, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	q.tried.L = &q.mu
+	return q
 }
 
 func (q *queue) Stats() WriterStats {
@@ -78,6 +82,16 @@ func (q *queue) stir() {
 	case q.wake <- struct{}{}:
 	default:
 	}
+}
+
+// flush returns when all is written; an error says that something cannot be.
+func (q *queue) flush() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.stats.Waiting > 0 && q.failure == nil {
+		q.tried.Wait()
+	}
+	return q.failure
 }
 
 // close returns when all is written or the disk has refused it.
@@ -145,7 +159,9 @@ func (q *queue) attempt(j *job) bool {
 	size, err := q.write(j)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stats.Failing = err != nil; err != nil {
+	defer q.tried.Broadcast()
+	q.failure, q.stats.Failing = err, err != nil
+	if err != nil {
 		j.failed = true
 		q.waiting = append([]*job{j}, q.waiting...)
 		if time.Since(q.saidFailing) >= repeatLog {

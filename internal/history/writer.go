@@ -3,6 +3,7 @@ package history
 import (
 	"log/slog"
 	"math"
+	"os"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
@@ -39,7 +40,9 @@ type Options struct {
 // For a series that persists too, the name of each file has the number of the last
 // batch in it. So after a crash the batches that the journal has can be gone through
 // again, and give what was not yet written. What its open windows have is written
-// whenever the journal begins anew.
+// whenever the journal begins anew. That takes a moment, in which the journal needs to
+// keep what it had before: so what is replayed should begin with the last but one
+// snapshot, which costs only time.
 //
 // A window holds as many keys as the series may have, and what comes in one batch; of
 // more it writes what there is and begins anew. A key takes about 100 bytes.
@@ -89,9 +92,20 @@ func NewWriter(o Options) (*Writer, error) {
 	return w, nil
 }
 
+// seriesIn is the series that have a directory, also an empty one.
+func seriesIn(dir string) (series []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if name, err := unescape(e.Name()); err == nil && e.IsDir() {
+			series = append(series, name)
+		}
+	}
+	return series, err
+}
+
 // filesOf is the files of a node, by series.
 func filesOf(dir, node string) (map[string][]Name, error) {
-	all, err := names(dir)
+	all, err := seriesIn(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +136,7 @@ func (w *Writer) Take(b *deltas.Batch) {
 		}
 	}
 	if b.Begin {
-		w.cutPersisted(b.Number - 1)
+		w.cutCounts(func(a *account) bool { return a.kept.Persist }, b.Number-1) // what the journal is about to forget
 	}
 	w.add(b, false)
 	w.cutOver(true)
@@ -135,6 +149,14 @@ func (w *Writer) Take(b *deltas.Batch) {
 func (w *Writer) Replayed(b *deltas.Batch) {
 	w.add(b, true)
 	w.cutOver(false)
+}
+
+// Recover writes what the replayed batches have left to write, and returns when that is
+// done: the journal begins anew with the next batch, and may forget them. An error says
+// that the disk has refused it, but it is tried again.
+func (w *Writer) Recover() error {
+	w.cutCounts(func(*account) bool { return true }, w.number)
+	return w.queue.flush()
 }
 
 func (w *Writer) add(b *deltas.Batch, replayed bool) {
@@ -168,10 +190,10 @@ func (w *Writer) account(kept policy.Kept) *account {
 	return a
 }
 
-// cutPersisted cuts what the journal is about to forget.
-func (w *Writer) cutPersisted(through uint64) {
+// cutCounts cuts all that was counted so far.
+func (w *Writer) cutCounts(of func(*account) bool, through uint64) {
 	for _, a := range w.open {
-		if a.kept.Persist && !a.distinct {
+		if of(a) && !a.distinct {
 			for _, start := range a.starts() {
 				w.cut(a, start, through, false)
 			}
@@ -238,9 +260,10 @@ func (w *Writer) cut(a *account, start int64, through uint64, over bool) {
 // disk has refused it. The estimates of an open window come when it closes, after the
 // next start, if the series persists. Nothing may be taken after that.
 func (w *Writer) Close() {
+	w.cutCounts(func(*account) bool { return true }, w.number)
 	for _, a := range w.open {
-		for _, start := range a.starts() {
-			if !a.distinct || !a.kept.Persist {
+		if a.distinct && !a.kept.Persist {
+			for _, start := range a.starts() {
 				w.cut(a, start, w.number, false)
 			}
 		}
