@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -189,6 +190,9 @@ func deleteReplaced(files []*stored, now time.Time) (left []*stored, err error) 
 			}
 		}
 	}
+	for _, s := range files {
+		s.replaces = slices.DeleteFunc(s.replaces, func(old *stored) bool { return gone[old] })
+	}
 	return slices.DeleteFunc(files, func(s *stored) bool { return gone[s] }), err
 }
 
@@ -238,7 +242,7 @@ func (m *Maintainer) shrink(files []*stored, now time.Time) (left []*stored, err
 // count again.
 func (s *stored) delete() error {
 	for _, old := range s.replaces {
-		if err := os.Remove(old.path()); err != nil {
+		if err := os.Remove(old.path()); err != nil && !errors.Is(err, fs.ErrNotExist) { // two may have replaced it
 			return err
 		}
 	}
