@@ -59,7 +59,9 @@ func (a *account) add(d *series.Delta, b *deltas.Batch, replayed bool) {
 		}
 	case d.For == series.Newer: // it was counted before
 	case d.Removed:
-		a.forget(d, b.Number)
+		if int(d.Bits) == d.Key.Addr().BitLen() {
+			a.forget(d.Key, b.Number)
+		}
 	default:
 		if win := a.window(d.Start, b.Now); win.through < b.Number {
 			win.counts[d.Key] = sum(win.counts[d.Key], d.Amount)
@@ -95,16 +97,12 @@ func (a *account) through(start int64) (number uint64) {
 	return number
 }
 
-// forget takes a key, or all in a block, out of what is not written.
-func (a *account) forget(d *series.Delta, number uint64) {
-	block, _ := d.Key.Addr().Prefix(int(d.Bits)) // not valid for a text
+// forget takes a key out of what is not written. Of a block that is removed each key is
+// told that the series has, and what others had stays.
+func (a *account) forget(k series.Key, number uint64) {
 	for _, win := range a.windows {
-		switch {
-		case win.through >= number:
-		case !block.IsValid() || block.IsSingleIP():
-			delete(win.counts, d.Key)
-		default:
-			maps.DeleteFunc(win.counts, func(k series.Key, _ int64) bool { return block.Contains(k.Addr()) })
+		if win.through < number {
+			delete(win.counts, k)
 		}
 	}
 }

@@ -325,8 +325,8 @@ func TestRunWorksEveryFiveMinutesUntilItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		m, log := maintainer(dir)
-		passes := 0
-		m.Now = func() time.Time { passes++; return someDay }
+		var passes atomic.Int32
+		m.Now = func() time.Time { passes.Add(1); return someDay }
 		ended := make(chan struct{})
 		go func() {
 			m.Run(ctx)
@@ -338,13 +338,13 @@ func TestRunWorksEveryFiveMinutesUntilItsContextEnds(t *testing.T) {
 		}
 		time.Sleep(pass - time.Second)
 		synctest.Wait()
-		if passes != 1 {
-			t.Errorf("%d passes, want 1", passes)
+		if n := passes.Load(); n != 1 {
+			t.Errorf("%d passes, want 1", n)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if passes != 2 || log.count(ErrBusy.Error()) == 0 {
-			t.Errorf("%d passes, want 2; logged %s", passes, log.text.String())
+		if n := passes.Load(); n != 2 || log.count(ErrBusy.Error()) == 0 {
+			t.Errorf("%d passes, want 2; logged %s", n, log.text.String())
 		}
 		l.Close()
 		cancel()

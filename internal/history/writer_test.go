@@ -120,7 +120,7 @@ func TestRemovedKeysAreForgottenWhereTheyAreNotWritten(t *testing.T) {
 		return d
 	}
 	f.take(0, c, adds("192.0.2.1", someDay, 1), adds("192.0.2.2", someDay, 2), adds("198.51.100.1", someDay, 3), adds("198.51.101.1", someDay, 4))
-	f.take(time.Second, c, removed("192.0.2.1", 32), adds("192.0.2.1", someDay, 10), removed("198.51.100.0", 24))
+	f.take(time.Second, c, removed("192.0.2.1", 32), adds("192.0.2.1", someDay, 10), removed("198.51.100.0", 24), removed("198.51.100.1", 32))
 	f.w.Close()
 	readTotals(t, dir).want(t, totals{
 		`c "192.0.2.1" 1795910400`: 10, `c "192.0.2.2" 1795910400`: 2, `c "198.51.101.1" 1795910400`: 4,
@@ -185,6 +185,33 @@ func TestAWindowHoldsAsManyKeysAsTheSeries(t *testing.T) {
 	f.take(2*time.Hour, c)
 	f.w.Close()
 	readTotals(t, dir).want(t, want)
+}
+
+// A stop and a start inside a window: what was written at the stop is not counted
+// again, and nothing is called little that may only be the rest.
+func TestAWindowGoesOnAfterAStopAndAStart(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Dir: dir, MinCount: 5}
+	c := plain("c", time.Hour)
+	c.Persist = true
+	f := newTicks(t, o)
+	journal := []*deltas.Batch{f.take(0, c, adds("192.0.2.1", someDay, 3)), f.take(time.Second, c, adds("192.0.2.2", someDay, 9))}
+	f.w.Close()
+	last := *f
+
+	f = newTicks(t, o)
+	f.now, f.number = last.now, last.number
+	for _, b := range journal {
+		f.w.Replayed(b)
+	}
+	if err := f.w.Recover(); err != nil {
+		t.Fatal(err)
+	}
+	f.begin(c)
+	f.take(time.Minute, c, adds("192.0.2.1", someDay, 4))
+	f.take(2*time.Hour, c)
+	f.w.Close()
+	readTotals(t, dir).want(t, totals{`c "192.0.2.1" 1795910400`: 7, `c "192.0.2.2" 1795910400`: 9})
 }
 
 // After a reload there may be files of two kinds of the same series.
@@ -519,4 +546,24 @@ func killedWriter(t *testing.T, dir string, journal uint64) uint64 {
 		t.Fatalf("the child was not killed: %v", err)
 	}
 	return journal
+}
+
+// BenchmarkTake is what a delta costs, of 2,000 keys in a batch.
+func BenchmarkTake(b *testing.B) {
+	w, err := NewWriter(Options{Dir: b.TempDir(), Node: "mx1", Log: new(recordedLog).logger()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := plain("c", time.Hour)
+	c.Definition.MaxKeys = 20_000
+	batch := &deltas.Batch{Now: someDay, Series: []deltas.Series{{Kept: c}}}
+	for i := range 2000 {
+		batch.Series[0].Deltas = append(batch.Series[0].Deltas, adds(fmt.Sprintf("192.0.%d.%d", i>>8, i&255), someDay, 1))
+	}
+	for b.Loop() {
+		batch.Number++
+		w.Take(batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/delta")
+	w.Close()
 }
