@@ -83,7 +83,7 @@ func (m *Maintainer) must(t testing.TB, now time.Time) {
 
 func TestAllOfADayBecomesOneFileAndNothingChanges(t *testing.T) {
 	dir := t.TempDir()
-	want := fewDays(t, dir, rand.New(rand.NewPCG(1, 2)), 24)
+	want := fewDays(t, dir, rand.New(rand.NewPCG(1, 2)), 12)
 	m, _ := maintainer(dir)
 	now := someDay.Add(2*day + 12*time.Hour) // in the last day, of which it is the middle
 	for range 3 {
@@ -100,14 +100,14 @@ func TestAllOfADayBecomesOneFileAndNothingChanges(t *testing.T) {
 		}
 		return list
 	}
-	if got, want := fmt.Sprint(levels("b/300")), "[29T00-29T23/1 30T00-30T23/1 01T00-01T23/1]"; got != want {
+	if got, want := fmt.Sprint(levels("b/300")), "[29T00-29T22/1 30T00-30T22/1 01T00-01T22/1]"; got != want {
 		t.Errorf("the files are %v, want %v", got, want)
 	}
-	if s := m.Stats(); s.Files != 12 || s.Bytes == 0 || s.Merged < 3*24*2*2 || s.Failing {
+	if s := m.Stats(); s.Files != 12 || s.Bytes == 0 || s.Merged < 3*12*2*2 || s.Failing {
 		t.Errorf("stats are %+v", s)
 	}
-	written(t, dir, "a", "mx1", someDay.Add(time.Hour), time.Hour, 9999, []Row{{Key: "late", Count: 1}})
-	want.add("a", "late", someDay.Add(time.Hour).Unix(), 1)
+	written(t, dir, "a", "mx1", someDay.Add(2*time.Hour), 2*time.Hour, 9999, []Row{{Key: "late", Count: 1}})
+	want.add("a", "late", someDay.Add(2*time.Hour).Unix(), 1)
 	age(t, dir, now)
 	for range 3 {
 		now = now.Add(pass)
@@ -115,7 +115,7 @@ func TestAllOfADayBecomesOneFileAndNothingChanges(t *testing.T) {
 		readTotals(t, dir).want(t, want)
 		age(t, dir, now)
 	}
-	if got, want := fmt.Sprint(levels("a")), "[29T00-29T23/2 30T00-30T23/1 01T00-01T23/1]"; got != want {
+	if got, want := fmt.Sprint(levels("a")), "[29T00-29T22/2 30T00-30T22/1 01T00-01T22/1]"; got != want {
 		t.Errorf("the files are %v, want %v", got, want)
 	}
 	if !slices.ContainsFunc(fileNames(t, dir, "a"), func(n Name) bool { return n.Level == 2 && n.Through == 9999 }) {
@@ -156,7 +156,7 @@ func TestFewFilesOfADayThatGoesOnAreLeftAlone(t *testing.T) {
 
 func TestWhatIsOlderThanTheRetentionGoes(t *testing.T) {
 	dir := t.TempDir()
-	fewDays(t, dir, rand.New(rand.NewPCG(3, 4)), 24)
+	fewDays(t, dir, rand.New(rand.NewPCG(3, 4)), 6)
 	m, _ := maintainer(dir)
 	m.Retention = 24 * time.Hour
 	now := someDay.Add(3*day + 2*time.Hour)
@@ -177,7 +177,7 @@ func TestWhatIsOlderThanTheRetentionGoes(t *testing.T) {
 
 func TestTheOldestGoesWhereThereIsTooMuch(t *testing.T) {
 	dir := t.TempDir()
-	fewDays(t, dir, rand.New(rand.NewPCG(5, 6)), 24)
+	fewDays(t, dir, rand.New(rand.NewPCG(5, 6)), 6)
 	m, log := maintainer(dir)
 	now := someDay.Add(4 * day)
 	m.must(t, now)

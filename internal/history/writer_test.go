@@ -172,7 +172,7 @@ func TestAWindowHoldsAsManyKeysAsTheSeries(t *testing.T) {
 	c := plain("c", time.Hour)
 	c.Definition.MaxKeys = 10
 	want := make(totals)
-	for i := range int64(1000) {
+	for i := range int64(300) {
 		key := fmt.Sprintf("192.0.2.%d", i%200)
 		f.take(time.Millisecond, c, adds(key, someDay, i))
 		want.add("c", key, someDay.Unix(), i)
