@@ -33,6 +33,7 @@ type job struct {
 	ready  []Row
 	size   int // about how many rows
 	failed bool
+	begins uint64 // no file, but the number of a batch: all before it was put in before
 }
 
 // queue writes files, one after the other, in a goroutine of its own. What fails is
@@ -48,7 +49,8 @@ type queue struct {
 	waiting []*job     // without the one that is being written
 	stats   WriterStats
 	closing bool
-	failure error // of the last attempt
+	failure error  // of the last attempt
+	needed  uint64 // the batch before which nothing waits
 
 	saidFailing, saidDropped time.Time // when the log said so; zero: not yet
 }
@@ -170,7 +172,7 @@ func (q *queue) attempt(j *job) bool {
 		}
 		return false
 	}
-	q.stats.Waiting -= j.size
+	q.over(j)
 	if len(j.ready) > 0 {
 		q.stats.Files++
 		q.stats.Rows += uint64(len(j.ready))
@@ -181,6 +183,12 @@ func (q *queue) attempt(j *job) bool {
 		q.saidFailing, q.saidDropped = time.Time{}, time.Time{}
 	}
 	return true
+}
+
+// over notes that the job waits no longer.
+func (q *queue) over(j *job) {
+	q.stats.Waiting -= j.size
+	q.needed = max(q.needed, j.begins)
 }
 
 func (q *queue) write(j *job) (size int64, err error) {
@@ -212,8 +220,11 @@ func (q *queue) write(j *job) (size int64, err error) {
 func (q *queue) drop(why string) {
 	j := q.waiting[0]
 	q.waiting = q.waiting[1:]
-	q.stats.Waiting -= j.size
+	q.over(j)
 	q.stats.Dropped += uint64(j.size)
+	if j.size == 0 {
+		return
+	}
 	if time.Since(q.saidDropped) >= repeatLog {
 		q.saidDropped = time.Now()
 		q.log.Error("rows of the history are lost: "+why,

@@ -40,9 +40,8 @@ type Options struct {
 // For a series that persists too, the name of each file has the number of the last
 // batch in it. So after a crash the batches that the journal has can be gone through
 // again, and give what was not yet written. What its open windows have is written
-// whenever the journal begins anew. That takes a moment, in which the journal needs to
-// keep what it had before: so what is replayed should begin with the last but one
-// snapshot, which costs only time.
+// whenever the journal begins anew, and until that is done the journal keeps what it had
+// before.
 //
 // A window holds as many keys as the series may have, and what comes in one batch; of
 // more it writes what there is and begins anew. A key takes about 100 bytes.
@@ -137,6 +136,7 @@ func (w *Writer) Take(b *deltas.Batch) {
 	}
 	if b.Begin {
 		w.cutCounts(func(a *account) bool { return a.kept.Persist }, b.Number-1) // what the journal is about to forget
+		w.queue.put(&job{begins: b.Number})
 	}
 	w.add(b, false)
 	w.cutOver(true)
@@ -149,6 +149,14 @@ func (w *Writer) Take(b *deltas.Batch) {
 func (w *Writer) Replayed(b *deltas.Batch) {
 	w.add(b, true)
 	w.cutOver(false)
+}
+
+// Needed is the number of the first batch that has to be replayed after a crash: all
+// before it has been written, or was lost. It is for any goroutine.
+func (w *Writer) Needed() uint64 {
+	w.queue.mu.Lock()
+	defer w.queue.mu.Unlock()
+	return w.queue.needed
 }
 
 // Recover writes what the replayed batches have left to write, and returns when that is

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,6 +152,36 @@ func TestASnapshotThatIsNeverCompleteEndsPenaltiesThatItDoesNotHave(t *testing.T
 	defer mustClose(t, s)
 	if p := restored.Penalties; len(p) != 1 || p[0].Text != "other" {
 		t.Errorf("penalties %v, want that of other", p)
+	}
+}
+
+func TestWhatIsNeededStaysAndIsToldAgain(t *testing.T) {
+	n := newNode()
+	dir := t.TempDir()
+	var told []uint64
+	var needed atomic.Uint64
+	o := new(logged).options()
+	o.Replayed = func(b *deltas.Batch) { told = append(told, b.Number) }
+	o.Needed = needed.Load
+	var taken []uint64
+	for _, want := range []int{0, 4, 6} { // before each four snapshots, of which at last some are not needed
+		told = nil
+		s, _, err := Open(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != want || !slices.Equal(told, taken[len(taken)-want:]) {
+			t.Errorf("told %v of %v, want the last %d", told, taken, want)
+		}
+		for range 4 {
+			b := n.tick(true, 1000)
+			taken = append(taken, b.Number)
+			s.Take(b)
+		}
+		if len(taken) == 8 {
+			needed.Store(taken[2])
+		}
+		mustClose(t, s)
 	}
 }
 

@@ -35,6 +35,11 @@ func restore(dir string, o Options) ([]segment, Restored, error) {
 	if i := slices.IndexFunc(segments, func(s segment) bool { return s.ended }); !fromNothing && i >= 0 {
 		start, fromNothing = i, true
 	}
+	if o.Replayed != nil {
+		if err := retell(segments[:start], dir, o); err != nil {
+			return nil, Restored{}, fmt.Errorf("state: %w", err)
+		}
+	}
 	for i := start; i < len(segments); i++ {
 		skip := series.Newer
 		if i == start && fromNothing {
@@ -47,10 +52,24 @@ func restore(dir string, o Options) ([]segment, Restored, error) {
 	return segments, r.restored(), nil
 }
 
+// retell tells batches whose counts are in the snapshot.
+func retell(segments []segment, dir string, o Options) error {
+	r := newReplay(o)
+	r.tellsOnly = true
+	for i := range segments {
+		if err := r.segment(&segments[i], dir, series.Newer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // replay is what the batches so far have made.
 type replay struct {
 	log      *slog.Logger
 	replayed func(*deltas.Batch)
+
+	tellsOnly bool // nothing is merged
 
 	series    map[string]*restoring
 	names     []string // of series, in the order in which they came
@@ -152,7 +171,7 @@ func (r *replay) apply(b *batch, skip series.For) {
 			l.Counter.Since(s.begun, b.now)
 		}
 		for _, d := range s.deltas {
-			if d.For != skip {
+			if d.For != skip && !r.tellsOnly {
 				l.Counter.Merge(d, b.now)
 			}
 		}

@@ -25,6 +25,7 @@ package state
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -49,8 +50,13 @@ type Options struct {
 	Log *slog.Logger
 
 	// Replayed, if there is one, gets each batch that Open reads, with the deltas for
-	// everybody, after it was merged.
+	// everybody, after it was merged. Before them come those that the directory still
+	// has of the time before the snapshot.
 	Replayed func(*deltas.Batch)
+
+	// Needed, if there is one, is the number of the first batch that Replayed has to
+	// get after a restart. The files with it and with what came later stay.
+	Needed func() uint64
 }
 
 // Restored is what a directory had.
@@ -65,6 +71,8 @@ type Restored struct {
 type Store struct {
 	log  *slog.Logger
 	lock *os.File
+
+	needed func() uint64 // Options.Needed
 
 	encoder encoder // the taker's
 	writer  writer  // the writing goroutine's
@@ -112,11 +120,15 @@ func Open(dir string, o Options) (*Store, Restored, error) {
 	s := &Store{
 		log:     o.Log,
 		lock:    lock,
+		needed:  o.Needed,
 		writer:  writer{dir: dir, segments: segments},
 		broken:  true, // there is nothing yet for batches to stand behind
 		wake:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 		stopped: make(chan error),
+	}
+	if s.needed == nil {
+		s.needed = func() uint64 { return math.MaxUint64 }
 	}
 	if i := fallback(segments); i >= 0 {
 		s.writer.complete = segments[i].number

@@ -12,6 +12,7 @@ type writer struct {
 	segments []segment // the oldest first; the last one is written, once there is a file
 	file     *os.File  // nil before the first batch
 	complete uint64    // the newest segment whose snapshot is whole and synced; 0: none
+	fallback uint64    // the one before; 0: none
 	unsynced record    // the last one that was written, until it is synced
 	ended    bool      // the snapshot in the file is whole, and what it supersedes has not gone
 	doubtful bool      // a sync of the file failed: its snapshot may not be whole on the disk
@@ -168,22 +169,27 @@ func (s *Store) sync() error {
 	return s.removeOld()
 }
 
-// removeOld removes the segments that nobody falls back to, once a snapshot is whole
-// and synced.
+// removeOld removes the segments that nobody falls back to or needs any more. The last
+// snapshot counts once it is whole and synced.
 func (s *Store) removeOld() error {
 	w := &s.writer
-	if !w.ended || w.doubtful {
-		return nil
+	if w.ended && !w.doubtful {
+		w.fallback, w.complete, w.ended = w.complete, w.segments[len(w.segments)-1].number, false
+		s.mu.Lock()
+		s.stats.SnapshotAt = time.Now()
+		s.mu.Unlock()
 	}
-	for w.segments[0].number < w.complete {
+	before := len(w.segments)
+	for len(w.segments) > 1 && w.segments[0].number < w.fallback && w.segments[1].number <= s.needed() {
 		if err := os.Remove(w.segments[0].path(w.dir)); err != nil {
 			return err
 		}
 		w.segments = w.segments[1:]
 	}
-	w.complete, w.ended = w.segments[len(w.segments)-1].number, false
+	if len(w.segments) == before {
+		return nil
+	}
 	s.mu.Lock()
-	s.stats.SnapshotAt = time.Now()
 	s.tally()
 	s.mu.Unlock()
 	return syncDirectory(w.dir)
