@@ -15,9 +15,11 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/metrics"
 	"github.com/audit-milter/audit-milter/internal/notify"
+	"github.com/audit-milter/audit-milter/internal/state"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -44,12 +46,25 @@ rules: [{name: all, at: connect, then: accept}]
 	defer notifier.Close(0)
 	server := new(milter.Server)
 	server.Adopt(milter.Terms{Engine: engine})
+	store, _, err := state.Open(t.TempDir(), state.Options{Log: log.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	writer, err := history.NewWriter(history.Options{Dir: t.TempDir(), Log: log.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics.NewCollector(metrics.Source{
-		Engine:   func() *policy.Engine { return engine },
-		Server:   server,
-		Notifier: notifier,
-		Log:      log,
+		Engine:     func() *policy.Engine { return engine },
+		Server:     server,
+		Notifier:   notifier,
+		Log:        log,
+		State:      store,
+		History:    writer,
+		Maintainer: new(history.Maintainer),
 	}))
 	families, err := registry.Gather()
 	if err != nil {

@@ -22,6 +22,7 @@ type reloader struct {
 	started  *config.Config // what needs a restart is as it says
 	server   *milter.Server
 	notifier *notify.Notifier
+	kept     *keeping
 	log      *logging.Log
 
 	mu   sync.Mutex // one at a time; owns over
@@ -66,8 +67,12 @@ func (r *reloader) reload() (did []string, err error) {
 		return nil, err
 	}
 	r.notifier.Replace(conf.Notify)
-	behind, lacking := r.server.Adopt(terms(conf, next))
-	before.Retire(next)
+	var behind int
+	var lacking policy.StageSet
+	r.kept.change(next, r.now(), func() {
+		behind, lacking = r.server.Adopt(terms(conf, next))
+		before.Retire(next)
+	})
 	r.conf.Store(conf)
 	did = r.tell(changes)
 	if behind > 0 {

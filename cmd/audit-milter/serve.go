@@ -75,12 +75,20 @@ func serve(path string, out io.Writer) error {
 	limitMemory(log.Logger)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
 	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
-	reloads := &reloader{path: path, started: conf, server: server, notifier: notifier, log: log}
-	reloads.conf.Store(conf)
-	engine, err := policy.NewEngine(conf.Policy, reloads.options())
+	kept, err := openKeeping(conf, now, log.Logger)
 	if err != nil {
 		return err
 	}
+	defer kept.close()
+	reloads := &reloader{path: path, started: conf, server: server, notifier: notifier, kept: kept, log: log}
+	reloads.conf.Store(conf)
+	engine, err := kept.engine(reloads)
+	if err != nil {
+		return err
+	}
+	server.Adopt(terms(conf, engine))
+	inForce := func() *policy.Engine { return server.InForce().Engine }
+	kept.start(inForce, reloads.now)
 	doors, err := openDoors(conf.Admin)
 	if err != nil {
 		return err
@@ -90,17 +98,18 @@ func serve(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server.Adopt(terms(conf, engine))
 	ends := make(chan os.Signal, 1) // of its own: what does not fit into a channel is lost
 	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
-	inForce := func() *policy.Engine { return server.InForce().Engine }
 	endConsole := doors.serve(&admin.Server{
-		Engine:  inForce,
-		Token:   reloads.token,
-		Reload:  reloads.reload,
-		Now:     now,
-		Metrics: metrics.Handler(metrics.Source{Engine: inForce, Server: server, Notifier: notifier, Log: log}),
-		Log:     log.Logger,
+		Engine: inForce,
+		Token:  reloads.token,
+		Reload: reloads.reload,
+		Now:    now,
+		Metrics: metrics.Handler(metrics.Source{
+			Engine: inForce, Server: server, Notifier: notifier,
+			State: kept.state, History: kept.history, Maintainer: kept.maintainer, Log: log,
+		}),
+		Log: log.Logger,
 	}, log.Logger)
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
@@ -110,7 +119,8 @@ func serve(path string, out io.Writer) error {
 	endConsole()
 	reloads.end()
 	notifier.Close(notifyTime)
-	server.InForce().Engine.Close() // it may hold lines back, and the log ends with the next one
+	inForce().Close() // it may hold lines back
+	kept.close()
 	log.Info("stopped")
 	return err
 }

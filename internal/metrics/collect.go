@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/notify"
+	"github.com/audit-milter/audit-milter/internal/state"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -40,6 +43,15 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for _, target := range c.Notifier.Stats() {
 		s.notifications(target)
 	}
+	if c.State != nil {
+		s.state(c.State.Stats())
+	}
+	if c.History != nil {
+		s.written(c.History.Stats())
+	}
+	if c.Maintainer != nil {
+		s.maintained(c.Maintainer.Stats())
+	}
 	lines, bytes := c.Log.Lost()
 	send(s, lostLines, lines)
 	send(s, lostBytes, bytes)
@@ -47,7 +59,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 }
 
 // number is what the rooms count in.
-type number interface{ int | int64 | uint64 }
+type number interface{ int | int64 | uint64 | float64 }
 
 func send[N number](to scrape, m metric, n N, labels ...string) {
 	to <- prometheus.MustNewConstMetric(m.Desc, m.kind, float64(n), labels...)
@@ -111,6 +123,53 @@ func (s scrape) notifications(stats notify.Stats) {
 	send(s, untold, stats.Suppressed, stats.Target, "suppressed")
 	send(s, untold, stats.Dropped, stats.Target, "dropped")
 	send(s, queued, stats.Queued, stats.Target)
+}
+
+func (s scrape) state(stats state.Stats) {
+	send(s, stateWritten, stats.Written)
+	send(s, stateWaiting, stats.Waiting)
+	send(s, stateSyncs, stats.Syncs)
+	send(s, stateSyncTime, stats.SyncTime.Seconds())
+	send(s, stateFailing, bit(stats.Failing))
+	send(s, stateLostBatches, stats.LostBatches)
+	send(s, stateLostDeltas, stats.LostDeltas)
+	send(s, stateSynced, seconds(stats.SyncedAt))
+	send(s, stateSnapshot, seconds(stats.SnapshotAt))
+	send(s, stateFiles, stats.Segments)
+	send(s, stateSize, stats.Size)
+}
+
+func (s scrape) written(stats history.WriterStats) {
+	send(s, historyWrittenFiles, stats.Files)
+	send(s, historyWrittenRows, stats.Rows)
+	send(s, historyWrittenBytes, stats.Bytes)
+	send(s, historyWaiting, stats.Waiting)
+	send(s, historyDropped, stats.Dropped)
+	send(s, historyFailing, bit(stats.Failing), "writing")
+}
+
+func (s scrape) maintained(stats history.MaintainerStats) {
+	send(s, historyFailing, bit(stats.Failing), "maintenance")
+	send(s, historyFiles, stats.Files)
+	send(s, historySize, stats.Bytes)
+	send(s, historyMerged, stats.Merged)
+	send(s, historyDeleted, stats.Expired, "retention")
+	send(s, historyDeleted, stats.Oversize, "max_size")
+}
+
+// seconds is a time as Prometheus has it; 0 for one that has not been yet.
+func seconds(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return float64(at.UnixMilli()) / 1000
+}
+
+func bit(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // buildLabels are what the Go tool noted when it built the program.

@@ -15,8 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/notify"
+	"github.com/audit-milter/audit-milter/internal/state"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -27,6 +29,11 @@ type Source struct {
 	Server   *milter.Server
 	Notifier *notify.Notifier
 	Log      *logging.Log
+
+	// Each is nil where the configuration has none.
+	State      *state.Store
+	History    *history.Writer
+	Maintainer *history.Maintainer
 }
 
 // maxScrapes bounds how many are answered at one time; further ones get 503.

@@ -73,6 +73,35 @@ var (
 	queued        = gauge("queued_notifications", "Notifications that wait for delivery.", "target")
 )
 
+// Of state.
+var (
+	stateWritten     = counter("state_written_bytes", "Bytes that were written to state_dir.")
+	stateWaiting     = gauge("state_waiting_bytes", "Bytes that wait to be written to state_dir.")
+	stateSyncs       = counter("state_syncs", "Times that state_dir was synced, failures among them.")
+	stateSyncTime    = counter("state_sync_seconds", "Time that this took.")
+	stateFailing     = gauge("state_failing", "1 while state_dir cannot be written.")
+	stateLostBatches = counter("state_lost_batches", "Batches that were not written, until a snapshot made up for them.")
+	stateLostDeltas  = counter("state_lost_deltas", "Deltas that were in them.")
+	stateSynced      = gauge("state_last_sync_timestamp_seconds", "When state_dir was last synced.")
+	stateSnapshot    = gauge("state_last_snapshot_timestamp_seconds", "When a snapshot was last complete.")
+	stateFiles       = gauge("state_files", "Files in state_dir.")
+	stateSize        = gauge("state_size_bytes", "Bytes in these files.")
+)
+
+// Of history.
+var (
+	historyWrittenFiles = counter("history_written_files", "Files that were written to the history, those of maintenance excluded.")
+	historyWrittenRows  = counter("history_written_rows", "Rows in them.")
+	historyWrittenBytes = counter("history_written_bytes", "Bytes in them.")
+	historyWaiting      = gauge("history_waiting_rows", "Rows that wait to be written, or about as many.")
+	historyDropped      = counter("history_dropped_rows", "Rows that were given up, or about as many.")
+	historyFailing      = gauge("history_failing", "1 while the history cannot be written or maintained.", "work")
+	historyFiles        = gauge("history_files", "Files in the history.")
+	historySize         = gauge("history_size_bytes", "Bytes in these files.")
+	historyMerged       = counter("history_merged_files", "Files that larger ones have replaced.")
+	historyDeleted      = counter("history_deleted_files", "Files that were deleted for their age, or for the size of all.", "why")
+)
+
 // Of the log, and of the program.
 var (
 	lostLines = counter("log_lost_lines", "Lines of the log that were lost.")

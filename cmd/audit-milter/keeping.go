@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/history"
+	"github.com/audit-milter/audit-milter/internal/state"
+	"github.com/audit-milter/audit-milter/policy"
+)
+
+// keeping is what outlasts the daemon: the state of what persists, and the history
+// of what is serialized.
+type keeping struct {
+	log        *slog.Logger
+	state      *state.Store        // nil without state_dir
+	history    *history.Writer     // nil without history
+	maintainer *history.Maintainer // of the history
+	collector  *deltas.Collector   // nil with neither
+	restored   policy.Restored     // until there is an engine
+
+	inForce func() deltas.Engine
+	now     func() time.Time
+	end     context.CancelFunc
+	running sync.WaitGroup
+	closing sync.Once
+}
+
+// openKeeping restores what persists. The clock may be nil.
+func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k *keeping, err error) {
+	k = &keeping{log: log}
+	var takers []deltas.Taker
+	var last uint64
+	o := state.Options{Log: log}
+	if h := conf.History; h != nil {
+		k.history, err = history.NewWriter(history.Options{
+			Dir: h.Dir, Node: conf.Policy.Node, Takes: h.Takes, MinCount: h.MinCount, Log: log, Now: now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		k.maintainer = &history.Maintainer{Dir: h.Dir, Retention: h.Retention, MaxSize: h.MaxSize, MinCount: h.MinCount, Log: log, Now: now}
+		takers = append(takers, k.history)
+		o.Replayed, o.Needed = k.history.Replayed, k.history.Needed
+	}
+	if conf.StateDir != "" {
+		if last, err = k.restore(conf.StateDir, o); err != nil {
+			k.close()
+			return nil, err
+		}
+		takers = append(takers, k.state)
+	}
+	if k.state != nil && k.history != nil {
+		k.history.Recover() // if the disk refuses that, its log says so
+	}
+	if takers != nil {
+		k.collector = deltas.New(last, takers...)
+	}
+	return k, nil
+}
+
+// restore opens the state and tells the number of its last batch.
+func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) {
+	begun := time.Now()
+	store, r, err := state.Open(dir, o)
+	if err != nil {
+		return 0, err
+	}
+	k.state, k.restored = store, r.Restored
+	if r.Until.IsZero() {
+		k.log.Info("nothing was kept before: what persists begins empty", "state_dir", dir)
+		return r.Number, nil
+	}
+	keys := 0
+	for _, l := range r.Series {
+		keys += l.Counter.Len()
+	}
+	k.log.Info("restored what persists", "state_dir", dir, "series", len(r.Series), "keys", keys, "penalties", len(r.Penalties),
+		"until", r.Until, "bytes", r.Bytes, "took", time.Since(begun).String())
+	return r.Number, nil
+}
+
+// engine begins with what was restored, and tells of that what the policy has changed.
+func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
+	engine, changes, err := policy.Restore(k.restored, r.started.Policy, r.options())
+	if err != nil {
+		return nil, err
+	}
+	k.restored = policy.Restored{}
+	for _, s := range changes.Reshaped {
+		r.tellReshaped(s)
+	}
+	if len(changes.Dropped) > 0 {
+		k.log.Warn("counts were kept of series that are gone or do not persist any more; they are dropped", "series", strings.Join(changes.Dropped, ", "))
+	}
+	return engine, nil
+}
+
+// start keeps what the engine in force shows from now on.
+func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
+	if k.collector == nil {
+		return
+	}
+	k.inForce, k.now = func() deltas.Engine { return inForce() }, now
+	k.collector.Collect(k.inForce(), now()) // before the first event: what comes before it would be missed
+	var ctx context.Context
+	ctx, k.end = context.WithCancel(context.Background())
+	k.running.Go(func() { k.collector.Run(ctx, k.inForce, now) })
+	if k.maintainer != nil {
+		k.running.Go(func() { k.maintainer.Run(ctx) })
+	}
+}
+
+// change puts another engine in force, so that none of its adds is missed.
+func (k *keeping) change(next *policy.Engine, now time.Time, adopt func()) {
+	if k.collector == nil {
+		adopt()
+		return
+	}
+	k.collector.Change(next, now, adopt)
+}
+
+// close keeps what has come to the end, and writes it.
+func (k *keeping) close() {
+	k.closing.Do(func() {
+		if k.end != nil {
+			k.end()
+			k.running.Wait()
+			k.collector.Collect(k.inForce(), k.now())
+		}
+		if k.history != nil {
+			k.history.Close()
+		}
+		if k.state == nil {
+			return
+		}
+		if err := k.state.Close(); err != nil {
+			k.log.Error("not all that persists could be written at the end", "error", err)
+		}
+	})
+}
