@@ -21,11 +21,15 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/metrics"
 	"github.com/audit-milter/audit-milter/internal/notify"
+	"github.com/audit-milter/audit-milter/internal/state"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 var begin = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -248,4 +252,53 @@ func TestAScrapeWhileMailComes(t *testing.T) {
 	}
 	coming.Wait()
 	d.expect("at the end", map[string]float64{"events_total mail": 2000, "series_adds_total clients": 2000})
+}
+
+func TestWhatIsKeptIsShown(t *testing.T) {
+	d := newDaemon(t, mails)
+	if _, there := d.samples()["state_failing"]; there {
+		t.Error("state_failing is shown without a state_dir")
+	}
+	store, _, err := state.Open(t.TempDir(), state.Options{Log: d.source.Log.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, err := history.NewWriter(history.Options{Dir: t.TempDir(), Log: d.source.Log.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.source.State, d.source.History = store, writer
+	d.source.Maintainer = &history.Maintainer{Dir: t.TempDir(), Log: d.source.Log.Logger}
+	d.expect("before the first batch", map[string]float64{
+		"state_files": 0, "state_last_sync_timestamp_seconds": 0, "state_last_snapshot_timestamp_seconds": 0,
+		"history_written_rows_total": 0,
+	})
+	kept := d.engine.Load().Kept()[1]
+	kept.Persist, kept.Serialize = true, true
+	store.Take(&deltas.Batch{Number: 1, Now: begin}) // behind no snapshot
+	batch := &deltas.Batch{Number: 2, Now: begin, Begin: true, End: true, Series: []deltas.Series{{Kept: kept, Begun: begin, Deltas: []series.Delta{
+		{Key: series.TextKey("a"), Start: begin.Unix(), Amount: 3},
+		{Key: series.TextKey("b"), Start: begin.Unix(), Amount: 4},
+	}}}}
+	store.Take(batch)
+	writer.Take(batch)
+	before := float64(time.Now().Add(-time.Minute).Unix())
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	d.expect("after two batches", map[string]float64{
+		"state_failing": 0, "state_lost_batches_total": 1, "state_waiting_bytes": 0, "state_files": 1,
+		"history_written_files_total": 1, "history_written_rows_total": 2, "history_waiting_rows": 0, "history_dropped_rows_total": 0,
+		"history_failing writing": 0, "history_failing maintenance": 0, "history_deleted_files_total max_size": 0,
+	})
+	got := d.samples()
+	for _, name := range []string{"state_last_sync_timestamp_seconds", "state_last_snapshot_timestamp_seconds"} {
+		if got[name] < before {
+			t.Errorf("%s is %f, that is before %f", name, got[name], before)
+		}
+	}
+	if size, written := got["state_size_bytes"], got["state_written_bytes_total"]; written == 0 || size <= written {
+		t.Errorf("%v bytes were written and there are %v, of which some are a header", written, size)
+	}
 }
