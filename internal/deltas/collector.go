@@ -103,16 +103,15 @@ func (c *Collector) collect(e Engine, now time.Time) {
 	if begins {
 		c.beginSnapshot()
 	}
+	b := &Batch{Now: now, Begin: begins, Penalties: e.PenaltyDeltas(now)} // before that for which they are
+	if begins {
+		b.Penalties = append(b.Penalties, e.Penalties(now)...)
+	}
 	c.drain()
-	b := &Batch{Now: now, Begin: begins}
 	if c.open {
 		b.End = c.goOn()
 	}
 	b.Series = c.shown(begins, now)
-	b.Penalties = e.PenaltyDeltas(now)
-	if begins {
-		b.Penalties = append(b.Penalties, e.Penalties(now)...)
-	}
 	c.hand(b)
 }
 
