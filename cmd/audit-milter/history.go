@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/history"
 )
 
@@ -19,42 +20,79 @@ func historyCommand() *cobra.Command {
 the history are read directly, whether or not the daemon runs.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("write audit-milter history available, count, export or load")}
+			return usageError{errors.New("write audit-milter history available, count, export, load or maintain")}
 		},
 	}
-	cmd.AddCommand(historyAvailableCommand(), historyCountCommand(), historyExportCommand(), historyLoadCommand())
+	cmd.AddCommand(historyAvailableCommand(), historyCountCommand(), historyExportCommand(), historyLoadCommand(), historyMaintainCommand())
 	return cmd
 }
 
-// historyPlace is where a history is.
-type historyPlace struct{ dir string }
+// historyPlace is where a history is: as --dir says, or the configuration.
+type historyPlace struct{ dir, config string }
 
-// reads makes a command one that reads a history.
-func (p *historyPlace) reads(cmd *cobra.Command) *cobra.Command {
+// uses makes a command one that uses a history.
+func (p *historyPlace) uses(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&p.dir, "dir", "", "the `directory` of the history")
 	if err := cmd.MarkFlagDirname("dir"); err != nil {
 		panic(err)
 	}
+	configFlag(cmd, &p.config)
+	cmd.Flags().Lookup("config").Usage = "the configuration `file` that has a history, unless --dir says where it is"
 	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if p.dir == "" {
-			return usageError{errors.New("--dir DIR is needed, the directory of the history")}
+		if p.dir == "" && p.config == "" {
+			return usageError{errors.New("--dir DIR is needed, the directory of the history, or --config FILE")}
 		}
 		return nil
 	}
 	return cmd
 }
 
+// configured is what the configuration says of its history; nil if none is named.
+func (p *historyPlace) configured() (*config.History, error) {
+	if p.config == "" {
+		return nil, nil
+	}
+	conf, err := config.Load(p.config)
+	switch {
+	case err != nil:
+		return nil, configError{err}
+	case conf.History == nil && p.dir == "":
+		return nil, fmt.Errorf("%s has no history; --dir DIR says where one is", p.config)
+	}
+	return conf.History, nil
+}
+
+// named is the directory, whether it is there or not.
+func (p *historyPlace) named() (string, error) {
+	if p.dir != "" {
+		return p.dir, nil
+	}
+	h, err := p.configured()
+	if err != nil {
+		return "", err
+	}
+	return h.Dir, nil
+}
+
 // find is the directory, which is there.
 func (p *historyPlace) find() (string, error) {
-	if _, err := os.ReadDir(p.dir); err != nil {
-		return "", fmt.Errorf("there is no history to read: %w", err)
+	dir, err := p.named()
+	if err != nil {
+		return "", err
 	}
-	return p.dir, nil
+	if _, err := os.ReadDir(dir); err != nil {
+		return "", fmt.Errorf("there is no history: %w", err)
+	}
+	return dir, nil
 }
 
 // completeSeries offers the series of the history.
 func (p *historyPlace) completeSeries(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	names, err := history.Names(p.dir)
+	dir, err := p.find()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	names, err := history.Names(dir)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -16,7 +16,7 @@ import (
 func historyAvailableCommand() *cobra.Command {
 	var p historyPlace
 	var asJSON bool
-	cmd := p.reads(&cobra.Command{
+	cmd := p.uses(&cobra.Command{
 		Use:   "available",
 		Short: "List the series of the history, and the time that each covers",
 		Long:  `Lists the series of the history, and the time that each covers.`,

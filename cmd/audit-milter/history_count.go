@@ -26,7 +26,7 @@ type historyQuestion struct {
 
 func historyCountCommand() *cobra.Command {
 	var h historyQuestion
-	cmd := h.reads(&cobra.Command{
+	cmd := h.uses(&cobra.Command{
 		Use:   "count SERIES... [BLOCK]",
 		Short: "Tell what series counted, by block or key and time",
 		Long: `Tells what series counted, a column each. Of series that are keyed by addresses: the

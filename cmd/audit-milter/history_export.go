@@ -18,7 +18,7 @@ func historyExportCommand() *cobra.Command {
 	var p historyPlace
 	var span history.Span
 	var node string
-	cmd := p.reads(&cobra.Command{
+	cmd := p.uses(&cobra.Command{
 		Use:   "export SERIES",
 		Short: "Write windows of the past as CSV",
 		Long: `Writes what a series counted to standard output as CSV, in the form of export. A key may

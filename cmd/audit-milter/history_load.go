@@ -22,7 +22,7 @@ type historyLoading struct {
 
 func historyLoadCommand() *cobra.Command {
 	var h historyLoading
-	cmd := h.reads(&cobra.Command{
+	cmd := h.uses(&cobra.Command{
 		Use:   "load SERIES FILE",
 		Short: "Add exported windows to a history",
 		Long: `Adds the counts of a file that history export, export or show all wrote to a series of a

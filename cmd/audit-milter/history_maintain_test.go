@@ -39,7 +39,7 @@ func TestHistoryMaintainTellsWhatIsWrong(t *testing.T) {
 		want  string
 	}{
 		"no directory":     {"", true, "--dir DIR is needed"},
-		"a missing one":    {"--dir " + missing, false, "there is no history to maintain: open " + missing},
+		"a missing one":    {"--dir " + missing, false, "there is no history: open " + missing},
 		"a retention":      {"--dir D --retention 1w", true, `--retention: "1w" is not a length of time; write seconds, such as 300`},
 		"a short one":      {"--dir D --retention 5m", true, "--retention: must be 1h or more, not 5m"},
 		"a size":           {"--dir D --max-size 1GB", true, `--max-size: "1GB" is not a size; write bytes`},

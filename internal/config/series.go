@@ -37,7 +37,7 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	max_keys  1000000   how many keys are kept at a time, which bounds the memory; beyond it the smallest and oldest
 //	                    leave, and go on to count in their networks; with distinct 20000, and none go on to count
 //	persist   false     true: what it counts is there again after a restart; needs state_dir
-//	serialize false     true: its windows are written to the history when they end; needs history
+//	serialize false     true: its windows are written to the history when they end; needs history, and with distinct 2 windows
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
 	fields := []field{required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType)))}
@@ -50,6 +50,9 @@ func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 			}
 		}),
 	)...)
+	if s.Serialize && s.Distinct != nil && s.Windows == 1 {
+		n.errorf("with serialize, different values need windows: 2 or more: a window is read when it has ended, and must still be there")
+	}
 	switch {
 	case s.MaxKeys > 0:
 	case s.Distinct != nil:
