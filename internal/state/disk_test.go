@@ -324,15 +324,57 @@ func TestALongJournalWantsASnapshotButNotTwiceInAMinute(t *testing.T) {
 	})
 }
 
-func TestADirectoryThatCannotBeWrittenIsRefused(t *testing.T) {
+// What is there is restored from a disk that takes nothing, and what was counted
+// meanwhile is kept once it does.
+func TestAReadOnlyDiskCostsOnlyDurability(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	dir := mounted(t, "4m", 0)
+	remount := func(flags uintptr) {
+		if err := unix.Mount("none", dir, "tmpfs", unix.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := newNode()
+	s, _ := mustOpen(t, dir)
+	n.kept[1].Counter.(*series.Series).Add(key(1), 7, n.now)
+	s.Take(n.tick(true, 1000))
+	mustClose(t, s)
+	synctest.Test(t, func(t *testing.T) {
+		remount(unix.MS_RDONLY)
+		var log logged
+		s, restored, err := Open(dir, log.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
+			t.Errorf("restored\n%s\nwant\n%s", got, want)
+		}
+		n.kept[1].Counter.(*series.Series).Add(key(2), 7, n.now)
+		s.Take(n.tick(true, 1000))
+		time.Sleep(2 * time.Second)
+		if said := log.String(); !s.Stats().Failing || strings.Count(said, "read-only file system") != 1 {
+			t.Errorf("failing: %v, logged %s", s.Stats().Failing, said)
+		}
+		remount(0)
+		time.Sleep(2 * time.Second)
+		mustClose(t, s)
+	})
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestADirectoryThatCannotBeMadeIsRefused(t *testing.T) {
 	if !alone(t) {
 		return
 	}
 	dir := mounted(t, "1m", unix.MS_RDONLY)
-	for _, d := range []string{dir, filepath.Join(dir, "state")} {
-		_, _, err := Open(d, new(logged).options())
-		if err == nil || !strings.Contains(err.Error(), "read-only file system") || !strings.Contains(err.Error(), "state directory") {
-			t.Errorf("error %v", err)
-		}
+	_, _, err := Open(filepath.Join(dir, "state"), new(logged).options())
+	if err == nil || !strings.Contains(err.Error(), "read-only file system") || !strings.Contains(err.Error(), "state directory") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package state
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,35 +11,26 @@ import (
 )
 
 // lockDirectory makes the directory if it is missing, and keeps other processes from
-// it until the file is closed.
+// it until it is closed. Nothing has to be written for that, so that what a directory
+// has is there too when the disk takes nothing. The file "lock" has the process's
+// number, for whoever is kept away.
 func lockDirectory(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	d, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("state directory is not writable: %w", err)
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		return nil, lockError(f, err)
+	path := filepath.Join(dir, "lock")
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		d.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("state directory %s: lock: %w", dir, err)
+		}
+		pid, _ := os.ReadFile(path)
+		return nil, fmt.Errorf("state directory %s is in use by process %s; each needs a directory of its own", dir, strings.TrimSpace(string(pid)))
 	}
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = fmt.Fprintln(f, os.Getpid())
-	}
-	if err != nil && !errors.Is(err, unix.ENOSPC) { // without room it only lacks the number
-		f.Close()
-		return nil, fmt.Errorf("state directory is not writable: %w", err)
-	}
-	return f, nil
-}
-
-func lockError(f *os.File, err error) error {
-	dir := filepath.Dir(f.Name())
-	if !errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("state directory %s: lock: %w", dir, err)
-	}
-	pid, _ := io.ReadAll(io.LimitReader(f, 20))
-	return fmt.Errorf("state directory %s is in use by process %s; each needs a directory of its own", dir, strings.TrimSpace(string(pid)))
+	_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o600) // whoever cannot write here is told so when the journal is
+	return d, nil
 }

@@ -104,9 +104,10 @@ type record struct {
 var _ deltas.Taker = (*Store)(nil)
 
 // Open restores what the directory has, which is made if it is missing, and lets the
-// Store write there. It fails when another process uses the directory, when it is not
-// writable, and when something was written by a version with another format. What is
-// torn or damaged is left out, with a warning.
+// Store write there. It fails when another process uses the directory, when it cannot
+// be made or read, and when something was written by a version with another format.
+// What is torn or damaged is left out, with a warning. That nothing can be written is
+// no reason to fail: it is told as soon as there is something to write.
 func Open(dir string, o Options) (*Store, Restored, error) {
 	lock, err := lockDirectory(dir)
 	if err != nil {
