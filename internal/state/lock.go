@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,26 +12,38 @@ import (
 )
 
 // lockDirectory makes the directory if it is missing, and keeps other processes from
-// it until it is closed. Nothing has to be written for that, so that what a directory
-// has is there too when the disk takes nothing. The file "lock" has the process's
-// number, for whoever is kept away.
+// it until the file is closed: it is locked, and has this process's number for them.
 func lockDirectory(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	d, err := os.Open(dir)
+	f, err := openLock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	path := filepath.Join(dir, "lock")
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		d.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("state directory %s: lock: %w", dir, err)
 		}
-		pid, _ := os.ReadFile(path)
+		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		return nil, fmt.Errorf("state directory %s is in use by process %s; each needs a directory of its own", dir, strings.TrimSpace(string(pid)))
 	}
-	_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o600) // whoever cannot write here is told so when the journal is
-	return d, nil
+	if f.Truncate(0) == nil { // else the number is missing, and the journal will tell what is wrong
+		fmt.Fprintln(f, os.Getpid())
+	}
+	return f, nil
+}
+
+// openLock opens what is locked: the file "lock". A disk that takes nothing has it from
+// before, and where it has not, the directory itself will do.
+func openLock(dir string) (f *os.File, err error) {
+	path := filepath.Join(dir, "lock")
+	if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err == nil {
+		return f, nil
+	}
+	if f, err = os.Open(path); err == nil {
+		return f, nil
+	}
+	return os.Open(dir)
 }
