@@ -119,6 +119,9 @@ func (c *clock) advance(reading time.Time) (*timeline, int64) {
 	monotonic := reading != reading.Round(0)
 	for {
 		line := c.line.Load()
+		if !monotonic { // a replay's, or one that was told: it says nothing of when it was read
+			taken = line.taken.Load()
+		}
 		late := monotonic && taken < line.taken.Load()
 		switch t := line.newest.Load(); judge(t, now, c.interval, late) {
 		case passed:

@@ -166,3 +166,20 @@ func TestClockIsReadByMany(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A time that was told, such as a journal's, has no monotonic part and does not say when
+// it was read: readings that come after it are not late.
+func TestATimeThatWasToldMakesNoReadingLate(t *testing.T) {
+	const minute = time.Minute
+	for _, told := range []time.Duration{0, 2 * time.Hour, -2 * time.Hour} {
+		c := newClock(5 * minute)
+		now := time.Now()
+		c.read(now.Add(told).Round(0))
+		first, _ := c.read(now)
+		for i := range 24 {
+			if w, _ := c.read(now.Add(time.Duration(i) * 5 * minute)); w != first+int64(i) {
+				t.Fatalf("%v after a time that was %v ahead it is window %d, want %d", time.Duration(i)*5*minute, told, w-first, i)
+			}
+		}
+	}
+}
