@@ -7,16 +7,16 @@ import "time"
 type PenaltySet map[Penalty]time.Time
 
 // Merge puts in a delta of [Engine.PenaltyDeltas], those of one engine in their
-// order: a removal takes out, of two ends the later one stays.
+// order: the last one counts. It can end earlier than one before, after a step of the
+// clock back.
 func (s PenaltySet) Merge(delta Penalty) {
 	until := delta.Until
 	delta.Until = time.Time{}
-	switch {
-	case until.IsZero():
+	if until.IsZero() {
 		delete(s, delta)
-	case until.After(s[delta]):
-		s[delta] = until
+		return
 	}
+	s[delta] = until
 }
 
 // Running are those that have not ended, in no order. It forgets all others.

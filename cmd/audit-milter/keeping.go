@@ -14,6 +14,11 @@ import (
 	"github.com/audit-milter/audit-milter/policy"
 )
 
+// maxUnfinished is how many starts may end before their snapshot is complete, some
+// seconds later, until one waits for it. Else the files of a restart loop would pile up,
+// and each start would read all of them.
+const maxUnfinished = 3
+
 // keeping is what outlasts the daemon: the state of what persists, and the history
 // of what is serialized.
 type keeping struct {
@@ -23,6 +28,7 @@ type keeping struct {
 	maintainer *history.Maintainer // of the history
 	collector  *deltas.Collector   // nil with neither
 	restored   policy.Restored     // until there is an engine
+	unfinished int                 // starts before this one that ended before their snapshot was complete
 
 	inForce func() deltas.Engine
 	now     func() time.Time
@@ -71,7 +77,7 @@ func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) 
 	if err != nil {
 		return 0, err
 	}
-	k.state, k.restored = store, r.Restored
+	k.state, k.restored, k.unfinished = store, r.Restored, r.Unfinished
 	if r.Until.IsZero() {
 		k.log.Info("nothing was kept before: what persists begins empty", "state_dir", dir)
 		return r.Number, nil
@@ -107,7 +113,11 @@ func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
 		return
 	}
 	k.inForce, k.now = func() deltas.Engine { return inForce() }, now
-	k.collector.Collect(k.inForce(), now()) // before the first event: what comes before it would be missed
+	collect := k.collector.Collect // before the first event: what comes before it would be missed
+	if k.unfinished > maxUnfinished {
+		collect = k.collector.Finish
+	}
+	collect(k.inForce(), now())
 	var ctx context.Context
 	ctx, k.end = context.WithCancel(context.Background())
 	k.running.Go(func() { k.collector.Run(ctx, k.inForce, now) })
@@ -131,7 +141,7 @@ func (k *keeping) close() {
 		if k.end != nil {
 			k.end()
 			k.running.Wait()
-			k.collector.Collect(k.inForce(), k.now())
+			k.collector.Finish(k.inForce(), k.now())
 		}
 		if k.history != nil {
 			k.history.Close()

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// snapshotStep is how many deltas of a snapshot go into one batch, and those of
-	// one more key. It bounds the time of a tick and the memory of a batch.
+	// snapshotStep is how many deltas of a snapshot go into one batch, if they are
+	// amounts, and those of a few more keys. It bounds the time of a tick and the memory
+	// of a batch.
 	snapshotStep = 20_000
 
 	// silence is how long takers hear nothing when there is nothing: they need to
@@ -73,14 +74,22 @@ func (c *Collector) Run(ctx context.Context, inForce func() Engine, now func() t
 func (c *Collector) tick(inForce func() Engine, now func() time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.collect(inForce(), now())
+	c.collect(inForce(), now(), c.wanted())
 }
 
 // Collect hands over what is new in the engine.
 func (c *Collector) Collect(e Engine, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.collect(e, now)
+	c.collect(e, now, c.wanted())
+}
+
+// Finish is Collect, until the snapshot that is under way is complete.
+func (c *Collector) Finish(e Engine, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.collect(e, now, c.wanted()); c.open; c.collect(e, now, false) {
+	}
 }
 
 // Change lets adopt put another engine in force: its series are followed from their
@@ -90,16 +99,19 @@ func (c *Collector) Change(next Engine, now time.Time, adopt func()) {
 	defer c.mu.Unlock()
 	follow(next.Kept())
 	adopt()
-	c.collect(next, now)
+	c.collect(next, now, c.wanted())
 }
 
-func (c *Collector) collect(e Engine, now time.Time) {
+func (c *Collector) wanted() bool { return slices.ContainsFunc(c.takers, Taker.WantsSnapshot) }
+
+// collect collects what a tick brings, and begins a snapshot if one is wanted or has
+// to be.
+func (c *Collector) collect(e Engine, now time.Time, begins bool) {
 	now = now.Round(0)
-	begins := c.engine != e
-	if begins {
+	if c.engine != e {
 		c.turnTo(e, now)
+		begins = true
 	}
-	begins = begins || slices.ContainsFunc(c.takers, Taker.WantsSnapshot)
 	if begins {
 		c.beginSnapshot()
 	}
@@ -181,11 +193,22 @@ func (c *Collector) goOn() (ends bool) {
 			if !f.snapshot.Next(f.note) {
 				f.snapshot = nil
 			}
-			left -= len(f.deltas) - before
+			for i := range f.deltas[before:] {
+				left -= weight(&f.deltas[before+i])
+			}
 		}
 	}
 	c.open = false
 	return true
+}
+
+// weight is how much larger than an amount a delta is, of about 20 bytes.
+func weight(d *series.Delta) int {
+	n := 1 + len(d.Values)/2
+	if d.Sketch != nil {
+		n += len(d.Sketch) / 20
+	}
+	return n
 }
 
 // shown is what the series have shown, or all of them when a snapshot begins.

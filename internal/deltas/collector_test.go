@@ -361,3 +361,38 @@ func TestItCollectsTenTimesASecondUntilTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// A sketch is as large as hundreds of amounts, so fewer of them go into a batch.
+func TestABatchOfSketchesIsNoLarger(t *testing.T) {
+	def := series.Definition{Name: "networks", Type: series.String, Interval: time.Hour, Windows: 2}
+	l, err := policy.NewLasting(def, &policy.Distinct{Of: policy.Term{Attribute: policy.Sender}, Mask: series.Host}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	l.Counter.Begin(now)
+	const keys = 2000
+	for i := range keys {
+		l.Counter.Merge(series.Delta{Key: series.TextKey(fmt.Sprint(i)), Start: now.Unix(), Sketch: &series.Sketch{1, 2, 3}}, now)
+	}
+	var taken numbers
+	New(0, &taken).Finish(&keeping{{Lasting: l, Persist: true}}, now)
+	told := 0
+	for i, b := range taken {
+		for _, s := range b.Series {
+			if told += len(s.Deltas); len(s.Deltas) > 512 {
+				t.Errorf("batch %d has %d sketches", i, len(s.Deltas))
+			}
+		}
+	}
+	if told != keys || !taken[len(taken)-1].End {
+		t.Errorf("%d of %d are told, to the end: %v", told, keys, taken[len(taken)-1].End)
+	}
+}
+
+// keeping is an engine without penalties.
+type keeping []policy.Kept
+
+func (k *keeping) Kept() []policy.Kept                      { return slices.Clone(*k) }
+func (k *keeping) PenaltyDeltas(time.Time) []policy.Penalty { return nil }
+func (k *keeping) Penalties(time.Time) []policy.Penalty     { return nil }

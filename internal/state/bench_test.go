@@ -57,14 +57,24 @@ func BenchmarkStart(b *testing.B) {
 		name    string
 		text    bool
 		windows int
-	}{{"addresses/1", false, 1}, {"addresses/6", false, 6}, {"texts/1", true, 1}} {
+		journal bool // as long as it may be
+	}{
+		{"addresses/1", false, 1, false}, {"addresses/6", false, 6, false}, {"texts/1", true, 1, false},
+		{"addresses/1/journal", false, 1, true}, {"addresses/6/journal", false, 6, true},
+	} {
 		b.Run(bench.name, func(b *testing.B) {
-			n, _ := large(bench.text, bench.windows)
+			n, c := large(bench.text, bench.windows)
 			dir := b.TempDir()
 			s, _ := mustOpen(b, dir)
 			snapshotted(s, n)
+			for i := 0; bench.journal && s.stats.Written+s.waitingBytes-s.snapshot < max(minJournal, s.snapshot/journalShare); i++ {
+				for at := range 2000 {
+					c.Add(scattered((2000*i+at)*7919%manyKeys, bench.text), 1, n.now)
+				}
+				s.Take(n.tick(false, 0))
+			}
 			mustClose(b, s)
-			n = nil
+			n, c = nil, nil
 			for b.Loop() {
 				s, restored := mustOpen(b, dir)
 				b.StopTimer()

@@ -296,20 +296,20 @@ func TestALongJournalWantsASnapshotButNotTwiceInAMinute(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		take(true, 1<<20)
-		take(false, 15<<20)
+		take(false, 3<<20)
 		time.Sleep(2 * time.Minute)
 		if s.WantsSnapshot() {
-			t.Error("wants a snapshot behind 15 MiB")
+			t.Error("wants a snapshot behind 3 MiB")
 		}
 		take(false, 2<<20)
 		if !s.WantsSnapshot() {
-			t.Error("wants no snapshot behind 17 MiB")
+			t.Error("wants no snapshot behind 5 MiB")
 		}
-		take(true, 20<<20)
-		take(false, 30<<20)
+		take(true, 40<<20)
+		take(false, 9<<20)
 		time.Sleep(2 * time.Minute)
 		if s.WantsSnapshot() {
-			t.Error("wants a snapshot behind 30 MiB, when one has 20")
+			t.Error("wants a snapshot behind 9 MiB, when one has 40")
 		}
 		take(true, 0)
 		take(false, 20<<20)
@@ -377,4 +377,86 @@ func TestADirectoryThatCannotBeMadeIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "read-only file system") || !strings.Contains(err.Error(), "state directory") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A first start on a disk that takes nothing has no file to lock.
+func TestTwoProcessesAfterADiskIsWritableAgain(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	dir := mounted(t, "1m", unix.MS_RDONLY)
+	n := newNode()
+	synctest.Test(t, func(t *testing.T) {
+		s, _, err := Open(dir, new(logged).options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mustClose(t, s)
+		s.Take(n.tick(true, 1000))
+		if err := unix.Mount("none", dir, "tmpfs", unix.MS_REMOUNT, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, _, err := Open(dir, new(logged).options()); err == nil || !strings.Contains(err.Error(), "is in use by process") {
+			t.Errorf("a second one: %v", err)
+		}
+	})
+}
+
+// A directory that was removed is made again, with all that there is.
+func TestADirectoryThatVanishesIsMadeAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	n := newNode()
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		s, _, err := Open(dir, log.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.kept[1].Counter.(*series.Series).Add(key(1), 7, n.now)
+		s.Take(n.tick(true, 1000))
+		time.Sleep(time.Second)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		n.kept[1].Counter.(*series.Series).Add(key(2), 7, n.now)
+		s.Take(n.tick(false, 1000))
+		time.Sleep(time.Second)
+		if said := log.String(); !strings.Contains(said, "has gone") || !s.Stats().Failing && !s.WantsSnapshot() {
+			t.Errorf("%+v, logged %s", s.Stats(), said)
+		}
+		time.Sleep(time.Second)
+		if !s.WantsSnapshot() {
+			t.Error("nothing makes up for what was lost")
+		}
+		s.Take(n.tick(true, 1000))
+		time.Sleep(time.Second)
+		if _, _, err := Open(dir, log.options()); err == nil || !strings.Contains(err.Error(), "is in use by process") {
+			t.Errorf("a second one: %v", err)
+		}
+		mustClose(t, s)
+	})
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Whoever closes is told that something is missing.
+func TestCloseSaysWhatIsLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	n := newNode()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := mustOpen(t, dir)
+		s.Take(n.tick(true, 1000))
+		time.Sleep(time.Second)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), "no snapshot has been completed since") {
+			t.Errorf("error %v", err)
+		}
+	})
 }

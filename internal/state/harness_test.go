@@ -37,6 +37,13 @@ var (
 	sender = policy.Term{Attribute: policy.Sender}
 )
 
+// penalized is whose penalty it is.
+type penalized struct {
+	rule   string
+	shadow bool
+	policy.Subject
+}
+
 func newNode() *node {
 	n := &node{now: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), penalties: make(map[penalized]policy.Penalty)}
 	n.keep(newLasting(byAddress, nil))

@@ -47,3 +47,22 @@ func openLock(dir string) (f *os.File, err error) {
 	}
 	return os.Open(dir)
 }
+
+// holdLock takes the lock again, if the file "lock" is not the one that is held: the
+// directory was removed, or could not be written when it was opened.
+func (s *Store) holdLock() error {
+	have, err := s.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(filepath.Join(s.writer.dir, "lock")); err == nil && os.SameFile(have, named) {
+		return nil
+	}
+	lock, err := lockDirectory(s.writer.dir)
+	if err != nil {
+		return err
+	}
+	s.lock.Close()
+	s.lock = lock
+	return nil
+}

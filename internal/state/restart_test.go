@@ -213,3 +213,20 @@ func TestReplayedBatchesAreTold(t *testing.T) {
 		t.Errorf("told %+v, want %+v of the restored series", told, second.Series[0])
 	}
 }
+
+func TestStartsThatEndedEarlyAreCounted(t *testing.T) {
+	dir := t.TempDir()
+	n := newNode()
+	s, _ := mustOpen(t, dir)
+	s.Take(n.tick(true, 1000))
+	mustClose(t, s)
+	for want := range 3 {
+		s, r := mustOpen(t, dir)
+		if r.Unfinished != want {
+			t.Errorf("%d, want %d", r.Unfinished, want)
+		}
+		n.restart(r)
+		s.Take(n.tick(true, 0))
+		mustClose(t, s)
+	}
+}

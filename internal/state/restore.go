@@ -49,7 +49,9 @@ func restore(dir string, o Options) ([]segment, Restored, error) {
 			return nil, Restored{}, fmt.Errorf("state: %w", err)
 		}
 	}
-	return segments, r.restored(), nil
+	restored := r.restored()
+	restored.Unfinished = max(0, len(segments)-start-1)
+	return segments, restored, nil
 }
 
 // retell tells batches whose counts are in the snapshot.
@@ -73,7 +75,7 @@ type replay struct {
 
 	series    map[string]*restoring
 	names     []string // of series, in the order in which they came
-	penalties map[penalized]time.Time
+	penalties policy.PenaltySet
 	number    uint64
 	until     time.Time
 	bytes     int64
@@ -84,19 +86,12 @@ type restoring struct {
 	shape string
 }
 
-// penalized is whose penalty it is.
-type penalized struct {
-	rule   string
-	shadow bool
-	policy.Subject
-}
-
 func newReplay(o Options) *replay {
 	return &replay{
 		log:       o.Log,
 		replayed:  o.Replayed,
 		series:    make(map[string]*restoring),
-		penalties: make(map[penalized]time.Time),
+		penalties: make(policy.PenaltySet),
 	}
 }
 
@@ -182,7 +177,7 @@ func (r *replay) apply(b *batch, skip series.For) {
 		})
 	}
 	for _, p := range b.penalties {
-		r.penalty(p)
+		r.penalties.Merge(p)
 	}
 	r.number, r.until = max(r.number, b.number), b.now
 	if r.replayed != nil {
@@ -235,24 +230,11 @@ func (r *replay) make(s *section) (*policy.Lasting, error) {
 	return policy.NewLasting(def, of, masks)
 }
 
-func (r *replay) penalty(p policy.Penalty) {
-	who := penalized{p.Rule, p.Shadow, p.Subject}
-	if p.Until.IsZero() {
-		delete(r.penalties, who)
-	} else {
-		r.penalties[who] = p.Until
-	}
-}
-
 func (r *replay) restored() Restored {
 	all := Restored{Number: r.number, Until: r.until, Bytes: r.bytes}
 	for _, name := range r.names {
 		all.Series = append(all.Series, r.series[name].Lasting)
 	}
-	for who, until := range r.penalties {
-		if until.After(r.until) {
-			all.Penalties = append(all.Penalties, policy.Penalty{Rule: who.rule, Shadow: who.shadow, Subject: who.Subject, Until: until})
-		}
-	}
+	all.Penalties = r.penalties.Running(r.until)
 	return all
 }

@@ -12,18 +12,20 @@
 // A segment is a header of 16 bytes and then records, one a batch, each with a mark, a
 // length and a CRC-32C. A record that is torn or damaged is left out, with a warning
 // that says what time it covers, and the next mark is looked for. A file that was
-// damaged, other than torn at its end by a crash, is never removed: it stays as
-// NUMBER.journal.damaged.
+// damaged, other than torn at its end by a crash, stays as NUMBER.journal.damaged.
 //
 // # Bounds
 //
-// On the disk: twice a snapshot, a journal of the larger one of 16 MiB and twice a
-// snapshot behind each of the two, and snapshots that were begun and not completed.
+// On the disk: twice a snapshot, behind each of the two a journal of the larger one of
+// 4 MiB and a quarter of the snapshot, or of a minute; snapshots that were begun and not
+// completed; and what Options.Needed asks for.
 // In memory: 64 MiB of batches that wait for the disk. What is beyond that while the
 // disk fails or is slow is lost, and a snapshot makes up for it when it works again.
 package state
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"os"
@@ -40,7 +42,8 @@ const (
 	syncEvery = 800 * time.Millisecond
 
 	maxWaiting     = 64 << 20 // bytes of records that wait for the disk
-	minJournal     = 16 << 20 // bytes behind a snapshot before it is worth another one
+	minJournal     = 4 << 20  // bytes behind a snapshot before it is worth another one
+	journalShare   = 4        // and what part of the snapshot: a restart reads both, within 2 seconds
 	minSnapshotAge = time.Minute
 	tellEvery      = time.Minute // of what goes on failing
 )
@@ -65,6 +68,10 @@ type Restored struct {
 	Number uint64    // no batch had a higher one
 	Until  time.Time // when the last batch was taken; the zero Time: there is none
 	Bytes  int64     // that were replayed
+
+	// Unfinished is how many starts have ended before their snapshot was complete. Each
+	// has left a file, which the next complete one makes needless.
+	Unfinished int
 }
 
 // Store writes batches. It is a [deltas.Taker].
@@ -82,6 +89,7 @@ type Store struct {
 	waitingBytes int64
 	broken       bool      // a batch was lost: those behind it are too, up to the next snapshot
 	doubtful     bool      // a sync failed: what was written before may not be there
+	lacking      bool      // a batch was lost, and no snapshot has made up for it
 	complete     bool      // the snapshot that was begun last has been taken to its end
 	begun        time.Time // when that was
 	snapshot     int64     // its bytes
@@ -139,10 +147,13 @@ func Open(dir string, o Options) (*Store, Restored, error) {
 }
 
 // Close writes what waits, syncs it and lets others use the directory. The error says
-// that this failed.
+// that this failed, or that something was lost for which no snapshot has made up.
 func (s *Store) Close() error {
 	close(s.stop)
 	err := <-s.stopped
 	s.lock.Close()
+	if s.lacking {
+		err = errors.Join(err, fmt.Errorf("%d batches were lost, and no snapshot has been completed since", s.stats.LostBatches))
+	}
 	return err
 }

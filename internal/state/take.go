@@ -38,7 +38,7 @@ func (s *Store) enqueue(r record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := int64(len(r.bytes))
-	if s.waitingBytes+size > maxWaiting {
+	if s.waitingBytes > 0 && s.waitingBytes+size > maxWaiting {
 		s.broken = true
 		return false
 	}
@@ -62,6 +62,7 @@ func (s *Store) lose(b *deltas.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.LostBatches++
+	s.lacking = true
 	for i := range b.Series {
 		if b.Series[i].Persist {
 			s.stats.LostDeltas += int64(len(b.Series[i].Deltas))
@@ -74,8 +75,8 @@ func (s *Store) lose(b *deltas.Batch) {
 	}
 }
 
-// WantsSnapshot reports that something was lost and the disk works again, or that the
-// journal has become long.
+// WantsSnapshot reports that something was lost and the disk works again, with room for
+// what a snapshot brings, or that the journal has become long.
 func (s *Store) WantsSnapshot() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +84,7 @@ func (s *Store) WantsSnapshot() bool {
 	case s.stats.Failing:
 		return false
 	case s.broken || s.doubtful:
-		return true
+		return s.waitingBytes < maxWaiting/4
 	}
-	return s.complete && s.journal > max(minJournal, 2*s.snapshot) && time.Since(s.begun) >= minSnapshotAge
+	return s.complete && s.journal > max(minJournal, s.snapshot/journalShare) && time.Since(s.begun) >= minSnapshotAge
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 )
@@ -123,8 +124,11 @@ func (s *Store) begin(number uint64) error {
 		w.file.Close()
 		w.file = nil
 	}
+	if err := s.holdLock(); err != nil {
+		return err
+	}
 	next := segment{number: number, size: headerLen}
-	f, err := os.OpenFile(next.path(w.dir), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(next.path(w.dir), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -155,6 +159,9 @@ func (s *Store) append(r record) error {
 // sync lets stand what was written.
 func (s *Store) sync() error {
 	w := &s.writer
+	if err := s.stands(); err != nil {
+		return err
+	}
 	if w.unsynced.bytes == nil {
 		return s.removeOld()
 	}
@@ -169,6 +176,38 @@ func (s *Store) sync() error {
 	return s.removeOld()
 }
 
+// stands finds out whether the file that is written still has its name. Without it, all
+// that was written is lost; only a snapshot makes up for that, in a new file.
+func (s *Store) stands() error {
+	w := &s.writer
+	if w.file == nil {
+		return nil
+	}
+	have, err := w.file.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(w.file.Name())
+	if err == nil && os.SameFile(have, named) {
+		return nil
+	}
+	w.file.Close()
+	*w = writer{dir: w.dir}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.waiting {
+		s.loseRecord(r)
+	}
+	s.waiting, s.waitingBytes, s.broken, s.lacking = nil, 0, true, true
+	s.tally()
+	return fmt.Errorf("the file that is written has gone: %s", have.Name())
+}
+
+func (s *Store) loseRecord(r record) {
+	s.stats.LostBatches++
+	s.stats.LostDeltas += int64(r.deltas)
+}
+
 // removeOld removes the segments that nobody falls back to or needs any more. The last
 // snapshot counts once it is whole and synced.
 func (s *Store) removeOld() error {
@@ -176,12 +215,12 @@ func (s *Store) removeOld() error {
 	if w.ended && !w.doubtful {
 		w.fallback, w.complete, w.ended = w.complete, w.segments[len(w.segments)-1].number, false
 		s.mu.Lock()
-		s.stats.SnapshotAt = time.Now()
+		s.stats.SnapshotAt, s.lacking = time.Now(), s.broken
 		s.mu.Unlock()
 	}
 	before := len(w.segments)
 	for len(w.segments) > 1 && w.segments[0].number < w.fallback && w.segments[1].number <= s.needed() {
-		if err := os.Remove(w.segments[0].path(w.dir)); err != nil {
+		if err := os.Remove(w.segments[0].path(w.dir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		w.segments = w.segments[1:]
