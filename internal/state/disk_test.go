@@ -281,7 +281,7 @@ func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 	})
 }
 
-func TestALongJournalWantsASnapshotButNotTwiceInAMinute(t *testing.T) {
+func TestALongJournalWantsASnapshotButNotAtOnceAgain(t *testing.T) {
 	dir := t.TempDir()
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
@@ -296,29 +296,29 @@ func TestALongJournalWantsASnapshotButNotTwiceInAMinute(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		take(true, 1<<20)
-		take(false, 3<<20)
-		time.Sleep(2 * time.Minute)
+		take(false, 1<<20)
+		time.Sleep(time.Minute)
 		if s.WantsSnapshot() {
-			t.Error("wants a snapshot behind 3 MiB")
+			t.Error("wants a snapshot behind 1 MiB")
 		}
 		take(false, 2<<20)
 		if !s.WantsSnapshot() {
-			t.Error("wants no snapshot behind 5 MiB")
+			t.Error("wants no snapshot behind 3 MiB")
 		}
 		take(true, 40<<20)
-		take(false, 9<<20)
-		time.Sleep(2 * time.Minute)
+		take(false, 4<<20)
+		time.Sleep(time.Minute)
 		if s.WantsSnapshot() {
-			t.Error("wants a snapshot behind 9 MiB, when one has 40")
+			t.Error("wants a snapshot behind 4 MiB, when one has 40")
 		}
 		take(true, 0)
 		take(false, 20<<20)
 		if s.WantsSnapshot() {
-			t.Error("wants a snapshot within a minute")
+			t.Error("wants a snapshot within 20 seconds")
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(20 * time.Second)
 		if !s.WantsSnapshot() {
-			t.Error("wants no snapshot after a minute")
+			t.Error("wants no snapshot after 20 seconds")
 		}
 		mustClose(t, s)
 	})

@@ -17,7 +17,7 @@
 // # Bounds
 //
 // On the disk: twice a snapshot, behind each of the two a journal of the larger one of
-// 4 MiB and a quarter of the snapshot, or of a minute; snapshots that were begun and not
+// 2 MiB and an eighth of the snapshot, or of 20 seconds; snapshots that were begun and not
 // completed; and what Options.Needed asks for.
 // In memory: 64 MiB of batches that wait for the disk. What is beyond that while the
 // disk fails or is slow is lost, and a snapshot makes up for it when it works again.
@@ -42,9 +42,9 @@ const (
 	syncEvery = 800 * time.Millisecond
 
 	maxWaiting     = 64 << 20 // bytes of records that wait for the disk
-	minJournal     = 4 << 20  // bytes behind a snapshot before it is worth another one
-	journalShare   = 4        // and what part of the snapshot: a restart reads both, within 2 seconds
-	minSnapshotAge = time.Minute
+	minJournal     = 2 << 20  // bytes behind a snapshot before it is worth another one
+	journalShare   = 8        // and what part of the snapshot: a restart reads both, within 2 seconds
+	minSnapshotAge = 20 * time.Second
 	tellEvery      = time.Minute // of what goes on failing
 )
 
