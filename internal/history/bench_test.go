@@ -142,7 +142,7 @@ func BenchmarkWrite(b *testing.B) {
 	part := 0
 	for b.Loop() {
 		part++
-		if err := write(dir, Name{First: someDay, Last: someDay, Part: part}, meta, each(rows)); err != nil {
+		if err := write(dir, Name{First: someDay, Last: someDay, Part: int64(part)}, meta, each(rows)); err != nil {
 			b.Fatal(err)
 		}
 	}

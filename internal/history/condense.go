@@ -117,7 +117,7 @@ func (m *Maintainer) merge(ctx context.Context, id identity, set []*stored, minC
 			f.Close()
 		}
 	}()
-	name := Name{First: set[0].First, Last: set[0].Last, Node: set[0].Node}
+	name := Name{First: set[0].First, Last: set[0].Last, Part: freshPart(), Node: set[0].Node}
 	meta := Meta{Series: id.name, Type: id.kind, Interval: id.interval, Distinct: id.distinct, Node: name.Node}
 	for _, s := range set {
 		f, err := open(s.dir, s.Name)

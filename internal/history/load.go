@@ -161,7 +161,7 @@ func (l *Loader) flush() error {
 // day is that of UTC, counted from 1970.
 func (r Record) day() int64 { return r.Start / (24 * 60 * 60) }
 
-// write writes a file under the next name that is free.
+// write writes a file under a name that is free.
 func (l *Loader) write(records []Record) error {
 	meta := l.meta
 	meta.Interval = time.Duration(records[0].IntervalSeconds) * time.Second
@@ -169,6 +169,7 @@ func (l *Loader) write(records []Record) error {
 	name := Name{
 		First: time.Unix(slices.MinFunc(records, byStart).Start, 0),
 		Last:  time.Unix(slices.MaxFunc(records, byStart).Start, 0),
+		Part:  freshPart(),
 		Node:  meta.Node,
 	}
 	rows := func(yield func(Row, error) bool) {

@@ -85,6 +85,40 @@ func TestWhatIsExportedAndLoadedIsTheSameAgain(t *testing.T) {
 	}
 }
 
+// load loads a record, as a command of its own does.
+func load(t *testing.T, dir string, meta Meta, r Record) {
+	t.Helper()
+	l, err := NewLoader(dir, meta, false)
+	if err == nil {
+		err = l.Load(records([]Record{r}, nil))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsLoadedAfterAMergeCounts(t *testing.T) {
+	dir := t.TempDir()
+	m, _ := maintainer(dir)
+	now := someDay.Add(3 * day)
+	for loaded := int64(0); loaded < 8; {
+		for range 2 {
+			load(t, dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, Record{Row{"a", someDay.Unix(), 1}, 300})
+			loaded++
+			readTotals(t, dir).want(t, totals{`users "a" 1795910400`: loaded})
+		}
+		for range 3 {
+			age(t, dir, now)
+			now = now.Add(pass)
+			m.must(t, now)
+			readTotals(t, dir).want(t, totals{`users "a" 1795910400`: loaded})
+		}
+	}
+	if n := len(fileNames(t, dir, "users")); n != 1 {
+		t.Errorf("there are %d files, want 1", n)
+	}
+}
+
 func TestALoadThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	l, err := NewLoader(dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, false)

@@ -16,7 +16,7 @@ type Name struct {
 	First, Last time.Time // when the earliest and the latest window in it begin
 	Through     uint64    // the number of the last batch that is in it; 0 for what did not come in batches
 	Level       int       // how often it was merged; 0 for what was counted
-	Part        int       // tells files apart whose names would be the same
+	Part        int64     // tells files apart whose names would be the same; see [freshPart]
 	Node        string
 }
 
@@ -33,6 +33,11 @@ func (n Name) String() string {
 		n.Through, n.Level, n.Part, escape(n.Node), suffix)
 }
 
+// freshPart is one that no file has had: a merged file goes on to name those that it
+// replaced, so that a name that came again would not count. The names that a [Writer]
+// gives differ by the number of the batch.
+func freshPart() int64 { return time.Now().UnixNano() }
+
 // ParseName is the inverse of [Name.String].
 func ParseName(text string) (n Name, err error) {
 	wrong := fmt.Errorf("%q is not the name of a history file, such as %s", text, Name{Node: "mx1"})
@@ -46,7 +51,7 @@ func ParseName(text string) (n Name, err error) {
 	n.Last, errs[1] = time.Parse(nameTime, fields[1])
 	n.Through, errs[2] = strconv.ParseUint(fields[2], 10, 64)
 	n.Level, errs[3] = strconv.Atoi(fields[3])
-	n.Part, errs[4] = strconv.Atoi(fields[4])
+	n.Part, errs[4] = strconv.ParseInt(fields[4], 10, 64)
 	n.Node, errs[5] = unescape(fields[5])
 	// One name has one spelling.
 	if errors.Join(errs[:]...) != nil || n.Last.Before(n.First) || n.Level < 0 || n.Part < 0 || n.String() != text {

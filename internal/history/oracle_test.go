@@ -88,7 +88,7 @@ func (m *month) count(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Tim
 			continue
 		}
 		slices.SortFunc(rows, Row.Compare)
-		name := Name{First: begin, Last: end.Add(-meta.Interval), Through: uint64(end.UnixMilli()), Part: part, Node: meta.Node}
+		name := Name{First: begin, Last: end.Add(-meta.Interval), Through: uint64(end.UnixMilli()), Part: int64(part), Node: meta.Node}
 		if err := write(m.dir, name, meta, each(rows)); err != nil {
 			t.Fatal(err)
 		}
