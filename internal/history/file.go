@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -88,7 +89,8 @@ func write(dir string, name Name, meta Meta, rows iter.Seq2[Row, error]) (err er
 		return err
 	}
 	path := filepath.Join(dir, name.String())
-	f, err := os.OpenFile(path+temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	random := strconv.FormatUint(rand.Uint64(), 10) // two may write a file of the same name
+	f, err := os.OpenFile(path+temporary+random, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}

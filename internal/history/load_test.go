@@ -7,7 +7,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -93,7 +95,7 @@ func load(t *testing.T, dir string, meta Meta, r Record) {
 		err = l.Load(records([]Record{r}, nil))
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }
 
@@ -117,6 +119,21 @@ func TestWhatIsLoadedAfterAMergeCounts(t *testing.T) {
 	if n := len(fileNames(t, dir, "users")); n != 1 {
 		t.Errorf("there are %d files, want 1", n)
 	}
+}
+
+func TestTwoMayLoadAtTheSameTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // in the same nanosecond
+		dir := t.TempDir()
+		var loading sync.WaitGroup
+		const many = 20
+		for range many {
+			loading.Go(func() {
+				load(t, dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, Record{Row{"a", someDay.Unix(), 1}, 300})
+			})
+		}
+		loading.Wait()
+		readTotals(t, dir).want(t, totals{`users "a" 1795910400`: many})
+	})
 }
 
 func TestALoadThatFailsLeavesNothing(t *testing.T) {

@@ -117,8 +117,7 @@ func (m *Maintainer) Stats() MaintainerStats {
 func sweep(dir string, now time.Time) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		name, half := strings.CutSuffix(e.Name(), temporary)
-		if _, wrong := ParseName(name); !half || wrong != nil {
+		if !isHalfWritten(e.Name()) {
 			continue
 		}
 		if info, gone := e.Info(); gone == nil && now.Sub(info.ModTime()) >= leftover {
@@ -126,6 +125,15 @@ func sweep(dir string, now time.Time) error {
 		}
 	}
 	return err
+}
+
+func isHalfWritten(file string) bool {
+	end := strings.LastIndex(file, temporary)
+	if end < 0 {
+		return false
+	}
+	_, err := ParseName(file[:end])
+	return err == nil
 }
 
 // stored is a file of a history.

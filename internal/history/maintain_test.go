@@ -247,7 +247,7 @@ func TestOnlyHalfWrittenFilesThatNobodyWritesAreSwept(t *testing.T) {
 	m, _ := maintainer(dir)
 	written(t, dir, "s", "mx1", someDay, time.Hour, 1, []Row{{Key: "a", Count: 1}})
 	name := fileNames(t, dir, "s")[0].String()
-	half, other := filepath.Join(seriesDir(dir, "s"), name+temporary), filepath.Join(seriesDir(dir, "s"), "notes.tmp")
+	half, other := filepath.Join(seriesDir(dir, "s"), name+temporary+"123"), filepath.Join(seriesDir(dir, "s"), "notes.tmp")
 	for _, path := range []string{half, other} {
 		if err := os.WriteFile(path, []byte("PAR1"), 0o600); err != nil {
 			t.Fatal(err)
@@ -435,7 +435,7 @@ func leftBehind(t *testing.T, dir string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	half, err := filepath.Glob(filepath.Join(seriesDir(dir, "s"), "*"+temporary))
+	half, err := filepath.Glob(filepath.Join(seriesDir(dir, "s"), "*"+temporary+"*"))
 	if err != nil {
 		t.Fatal(err)
 	}

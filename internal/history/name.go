@@ -22,7 +22,7 @@ type Name struct {
 
 const (
 	suffix     = ".parquet"
-	temporary  = ".tmp" // behind the suffix, so that no *.parquet matches it
+	temporary  = ".tmp" // behind the suffix, so that no *.parquet matches it, and before a random number
 	nameTime   = "20060102T150405Z"
 	nameFields = 6
 )
