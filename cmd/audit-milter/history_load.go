@@ -27,7 +27,9 @@ func historyLoadCommand() *cobra.Command {
 		Short: "Add exported windows to a history",
 		Long: `Adds the counts of a file that history export, export or show all wrote to a series of a
 history, each to the window that it was counted in. Only the lines of that series are
-taken, all of them or, if one is wrong, none. What is loaded twice counts twice.`,
+taken, all of them or, if one is wrong, none; a kill at the very end, while the files of
+all days get their names, may leave some of the days. What is loaded twice counts twice. A
+line with an empty key counts for those that have no lines of their own.`,
 		Example:           `  audit-milter history load connections connections.csv --dir /var/lib/audit-milter/history`,
 		Args:              exactly(2, "history load takes a series and a file, such as connections connections.csv"),
 		ValidArgsFunction: h.completeSeriesAndFile,

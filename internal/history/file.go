@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -79,35 +78,6 @@ const (
 
 // seriesDir is where the files of a series are.
 func seriesDir(dir, series string) string { return filepath.Join(dir, escape(series)) }
-
-// write writes a file of a history. Its rows come sorted by [Row.Compare]; there may
-// be none. It is complete and synced before it appears. After an error it is not
-// there; fs.ErrExist says that there is another one of this name.
-func write(dir string, name Name, meta Meta, rows iter.Seq2[Row, error]) (err error) {
-	dir = seriesDir(dir, meta.Series)
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, name.String())
-	random := strconv.FormatUint(rand.Uint64(), 10) // two may write a file of the same name
-	f, err := os.OpenFile(path+temporary+random, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	err = errors.Join(writeRows(f, meta, rows), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := os.Link(f.Name(), path); err != nil { // which, unlike a rename, overwrites nothing
-		return err
-	}
-	if err := syncDir(dir); err != nil {
-		os.Remove(path)
-		return err
-	}
-	return nil
-}
 
 // makeDir makes a directory that is still there after a loss of power.
 func makeDir(dir string) error {

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -69,7 +68,7 @@ type Loader struct {
 	meta    Meta
 	most    int // records in memory
 	records []Record
-	written []string
+	staged  []*staged
 }
 
 const (
@@ -116,14 +115,15 @@ func (l *Loader) Check(r Record) error {
 	return nil
 }
 
-// Load puts in records that were checked. After an error nothing of them is there.
-func (l *Loader) Load(records iter.Seq2[Record, error]) (err error) {
+// Load puts in records that were checked. After an error nothing of them is there. Until
+// all is on the disk nothing counts; only a kill while the names are made, of which there
+// is one for each day and interval, leaves some of it.
+func (l *Loader) Load(records iter.Seq2[Record, error]) error {
 	defer func() {
-		if err != nil {
-			for _, path := range l.written {
-				err = errors.Join(err, os.Remove(path))
-			}
+		for _, s := range l.staged {
+			s.forget()
 		}
+		l.staged, l.records = nil, nil
 	}()
 	for r, err := range records {
 		if err != nil {
@@ -136,10 +136,41 @@ func (l *Loader) Load(records iter.Seq2[Record, error]) (err error) {
 			}
 		}
 	}
-	return l.flush()
+	if err := l.flush(); err != nil {
+		return err
+	}
+	return l.link()
 }
 
-// flush writes a file for each day, as the windows of others are merged by.
+// link lets all count, or nothing.
+func (l *Loader) link() (err error) {
+	for i, s := range l.staged {
+		err = s.link()
+		for errors.Is(err, fs.ErrExist) {
+			s.Part++
+			err = s.link()
+		}
+		if err != nil {
+			return errors.Join(err, remove(l.staged[:i]))
+		}
+	}
+	if len(l.staged) == 0 {
+		return nil
+	}
+	if err := syncDir(l.staged[0].dir); err != nil {
+		return errors.Join(err, remove(l.staged))
+	}
+	return nil
+}
+
+func remove(linked []*staged) (err error) {
+	for _, s := range linked {
+		err = errors.Join(err, os.Remove(s.path()))
+	}
+	return err
+}
+
+// flush stages a file for each day, as the windows of others are merged by.
 func (l *Loader) flush() error {
 	slices.SortFunc(l.records, func(a, b Record) int {
 		return cmp.Or(cmp.Compare(a.IntervalSeconds, b.IntervalSeconds), cmp.Compare(a.day(), b.day()), a.Compare(b.Row))
@@ -149,7 +180,7 @@ func (l *Loader) flush() error {
 		if n < 0 {
 			n = len(left)
 		}
-		if err := l.write(left[:n]); err != nil {
+		if err := l.stage(left[:n]); err != nil {
 			return err
 		}
 		left = left[n:]
@@ -161,8 +192,8 @@ func (l *Loader) flush() error {
 // day is that of UTC, counted from 1970.
 func (r Record) day() int64 { return r.Start / (24 * 60 * 60) }
 
-// write writes a file under a name that is free.
-func (l *Loader) write(records []Record) error {
+// stage writes a file that does not count yet.
+func (l *Loader) stage(records []Record) error {
 	meta := l.meta
 	meta.Interval = time.Duration(records[0].IntervalSeconds) * time.Second
 	byStart := func(a, b Record) int { return cmp.Compare(a.Start, b.Start) }
@@ -172,22 +203,15 @@ func (l *Loader) write(records []Record) error {
 		Part:  freshPart(),
 		Node:  meta.Node,
 	}
-	rows := func(yield func(Row, error) bool) {
+	s, err := stage(l.dir, name, meta, func(yield func(Row, error) bool) {
 		for _, r := range records {
 			if !yield(r.Row, nil) {
 				return
 			}
 		}
+	})
+	if err == nil {
+		l.staged = append(l.staged, s)
 	}
-	for {
-		err := write(l.dir, name, meta, rows)
-		if errors.Is(err, fs.ErrExist) {
-			name.Part++
-			continue
-		}
-		if err == nil {
-			l.written = append(l.written, filepath.Join(seriesDir(l.dir, meta.Series), name.String()))
-		}
-		return err
-	}
+	return err
 }

@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"io/fs"
 	"iter"
 	"maps"
 	"os"
@@ -137,22 +138,35 @@ func TestTwoMayLoadAtTheSameTime(t *testing.T) {
 }
 
 func TestALoadThatFailsLeavesNothing(t *testing.T) {
-	dir := t.TempDir()
-	l, err := NewLoader(dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.most = 2 // so that some are on the disk
-	many := slices.Repeat([]Record{{Row{"a", 300, 1}, 300}}, 3)
 	broken := errors.New("broken")
-	if err := l.Load(records(many, broken)); !errors.Is(err, broken) {
-		t.Errorf("the error is %v", err)
-	}
-	if len(l.written) == 0 {
-		t.Error("nothing was on the disk")
-	}
-	if entries, err := os.ReadDir(seriesDir(dir, "users")); err != nil || len(entries) > 0 {
-		t.Errorf("%v is left, %v", entries, err)
+	for what, end := range map[string]func(staged []*staged) error{
+		"a record":      func([]*staged) error { return broken },
+		"a file's name": func(staged []*staged) error { return os.Remove(staged[1].file) },
+	} {
+		dir := t.TempDir()
+		l, err := NewLoader(dir, Meta{Series: "users", Type: series.String, Node: "mx1"}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.most = 1 // so that some are on the disk
+		many := slices.Repeat([]Record{{Row{"a", 300, 1}, 300}}, 3)
+		err = l.Load(func(yield func(Record, error) bool) {
+			for r := range records(many, nil) {
+				yield(r, nil)
+			}
+			if n := len(fileNames(t, dir, "users")); n > 0 || len(l.staged) != 3 {
+				t.Errorf("%d files are on the disk, and %d count before all were written", len(l.staged), n)
+			}
+			if err := end(l.staged); err != nil {
+				yield(Record{}, err)
+			}
+		})
+		if !errors.Is(err, broken) && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: the error is %v", what, err)
+		}
+		if entries, err := os.ReadDir(seriesDir(dir, "users")); err != nil || len(entries) > 0 {
+			t.Errorf("%s: %v is left, %v", what, entries, err)
+		}
 	}
 }
 
