@@ -23,8 +23,8 @@ func historyExportCommand() *cobra.Command {
 		Short: "Write windows of the past as CSV",
 		Long: `Writes what a series counted to standard output as CSV, in the form of export. A key may
 have several lines for one window, which are to be added up. An empty key stands for
-those that counted less than min_count. history load reads it, and load does, as far as
-the running daemon's series covers that time.
+those that counted less than min_count. history load reads it, and load does, but for the
+lines with an empty key and as far as the running daemon's series covers that time.
 
 ` + aTime,
 		Example:           `  audit-milter history export connections --on 2026-11-29 > connections.csv`,

@@ -19,10 +19,11 @@ func loadCommand() *cobra.Command {
 	return c.answersJSON(&cobra.Command{
 		Use:   "load SERIES FILE",
 		Short: "Add the counts of an exported series",
-		Long: `Adds the counts of a file that export or show all wrote to a series, each in the
-window that it was counted in. Only the lines of that series are taken. Lines whose
-windows the series does not cover any more are skipped, and told. What is loaded
-twice counts twice.`,
+		Long: `Adds the counts of a file that export, show all or history export wrote to a series,
+each in the window that it was counted in. Only the lines of that series are taken. Lines
+whose windows the series does not cover any more are skipped, and told, and so are those
+with an empty key: nobody knows any more which keys they counted. What is loaded twice
+counts twice.`,
 		Args:              exactly(2, "load takes a series and a file, such as connections connections.csv"),
 		ValidArgsFunction: c.completeSeriesAndFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +48,7 @@ func (c *console) load(cmd *cobra.Command, series, path string) error {
 	if err := checkExport(series, path); err != nil {
 		return err
 	}
-	l := loading{cmd: cmd, daemon: d, path: path, loaded: loaded{Series: series, Skipped: []int{}}}
+	l := loading{cmd: cmd, daemon: d, path: path, loaded: loaded{Series: series, Skipped: []int{}, Keyless: []int{}}}
 	if err := eachRecord(path, l.add); err != nil {
 		return err
 	}
@@ -110,10 +111,15 @@ type loaded struct {
 	Series  string `json:"series"`
 	Loaded  int    `json:"loaded"`  // how many
 	Skipped []int  `json:"skipped"` // which, since their windows are too old
+	Keyless []int  `json:"keyless"` // which, since they count keys that nobody knows
 }
 
 func (l *loading) add(r admin.Record) error {
 	if r.Series != l.loaded.Series {
+		return nil
+	}
+	if r.Key == "" {
+		l.loaded.Keyless = append(l.loaded.Keyless, r.Line)
 		return nil
 	}
 	l.rows, l.lines = append(l.rows, r.Row), append(l.lines, r.Line)
@@ -153,10 +159,15 @@ func (l *loading) told(err error) error {
 
 func printLoaded(out io.Writer, l loaded) {
 	fmt.Fprintf(out, "%d lines were loaded into %s\n", l.Loaded, l.Series)
-	switch n := len(l.Skipped); {
+	printSkipped(out, l.Skipped, "its window is too old", "their windows are too old")
+	printSkipped(out, l.Keyless, "it has no key", "they have no key")
+}
+
+func printSkipped(out io.Writer, lines []int, why, whyAll string) {
+	switch n := len(lines); {
 	case n == 1:
-		fmt.Fprintf(out, "line %d was skipped: its window is too old\n", l.Skipped[0])
+		fmt.Fprintf(out, "line %d was skipped: %s\n", lines[0], why)
 	case n > 1:
-		fmt.Fprintf(out, "%d lines were skipped, from line %d to line %d: their windows are too old\n", n, l.Skipped[0], l.Skipped[n-1])
+		fmt.Fprintf(out, "%d lines were skipped, from line %d to line %d: %s\n", n, lines[0], lines[n-1], whyAll)
 	}
 }
