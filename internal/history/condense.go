@@ -25,10 +25,13 @@ const (
 )
 
 // condense merges files of the same series, node and day: all of them when the day is
-// over, before that those of one level when there are more than a few.
+// over, before that those of one level when there are more than a few. What was loaded
+// stays apart: of the windows in it there may be more to come, in batches before the
+// number that a file with both would have.
 func (m *Maintainer) condense(ctx context.Context, files []*stored, now time.Time) (errs []error) {
 	type group struct {
 		dir, node string
+		loaded    bool
 		day       time.Time
 	}
 	groups := make(map[group][]*stored)
@@ -36,7 +39,7 @@ func (m *Maintainer) condense(ctx context.Context, files []*stored, now time.Tim
 		begin := s.First.Truncate(day)
 		oneDay := s.Last.Before(begin.Add(day)) // what somebody loaded may be of many
 		if !s.replaced && oneDay && now.Sub(s.written) >= settled {
-			g := group{s.dir, s.Node, begin}
+			g := group{s.dir, s.Node, s.Through == 0, begin}
 			groups[g] = append(groups[g], s)
 		}
 	}

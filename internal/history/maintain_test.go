@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -215,6 +216,71 @@ func TestPiecesOfAWindowAreFoldedWhenTheirDayIsOver(t *testing.T) {
 	readTotals(t, dir).want(t, totals{
 		`s "a" 1795910400`: 5, `s "" 1795910400`: 7, `s "a" 1795914000`: 5, `s "" 1795914000`: 7,
 	})
+}
+
+func TestADayThatBecameOneFileBeforeItWasOverIsFoldedOnce(t *testing.T) {
+	dir := t.TempDir()
+	m, _ := maintainer(dir)
+	m.MinCount = 5
+	for i := range few + 1 {
+		written(t, dir, "s", "mx1", someDay.Add(time.Duration(i)*time.Hour), time.Hour, uint64(i+1), []Row{{Key: "a", Count: 5}, {Key: "b", Count: 4}})
+	}
+	age(t, dir, someDay)
+	now := someDay.Add(day)
+	m.must(t, now)
+	for range 24 {
+		age(t, dir, now)
+		now = now.Add(pass)
+		m.must(t, now)
+	}
+	want := make(totals)
+	for i := range few + 1 {
+		start := someDay.Unix() + int64(i)*3600
+		want.add("s", "a", start, 5)
+		want.add("s", "", start, 4)
+	}
+	readTotals(t, dir).want(t, want)
+	if n := m.Stats().Merged; n != few+2 {
+		t.Errorf("%d files were merged, want the %d and then the one", n, few+1)
+	}
+}
+
+// What is loaded came in no batch, so that the number of one cannot say that a window
+// in the same file has nothing left to write.
+func TestWhatWasLoadedIsNotMergedWithWhatWasCounted(t *testing.T) {
+	dir := t.TempDir()
+	c := plain("c", time.Hour)
+	c.Persist = true
+	f := newTicks(t, Options{Dir: dir})
+	want := make(totals)
+	for i := range few + 1 {
+		start := someDay.Add(time.Duration(i) * time.Hour)
+		f.take(start.Sub(f.now), c, adds("192.0.2.1", start, 1))
+		want.add("c", "192.0.2.1", start.Unix(), 1)
+	}
+	open := f.now.Add(time.Hour)
+	journal := []*deltas.Batch{f.take(time.Hour, c, adds("192.0.2.7", open, 5))}
+	f.take(10*time.Second, c)
+	f.settle()
+	want.add("c", "192.0.2.7", open.Unix(), 5)
+
+	load(t, dir, Meta{Series: "c", Type: series.IP, Node: "mx1"}, Record{Row{"192.0.2.9", open.Unix(), 1}, 3600})
+	want.add("c", "192.0.2.9", open.Unix(), 1)
+	m, _ := maintainer(dir)
+	age(t, dir, open)
+	m.must(t, open.Add(pass))
+	if m.Stats().Merged == 0 {
+		t.Error("nothing was merged")
+	}
+
+	f = newTicks(t, Options{Dir: dir}) // after a kill
+	for _, b := range journal {
+		f.w.Replayed(b)
+	}
+	if err := f.w.Recover(); err != nil {
+		t.Fatal(err)
+	}
+	readTotals(t, dir).want(t, want)
 }
 
 func TestFilesOfTwoIntervalsStayApart(t *testing.T) {
