@@ -44,7 +44,7 @@ func (m *Maintainer) condense(ctx context.Context, files []*stored, now time.Tim
 		}
 	}
 	for _, g := range groups {
-		if len(g) > 1 {
+		if len(g) > 1 || m.MinCount > 1 { // which the one may not have been folded by
 			errs = append(errs, m.condenseDay(ctx, g, now))
 		}
 	}
@@ -64,32 +64,38 @@ func (m *Maintainer) condenseDay(ctx context.Context, files []*stored, now time.
 	}
 	var errs []error
 	for id, files := range same {
-		over := isOver(files, id.interval, now)
+		rests := restsFrom(files, id.interval)
+		over := !now.Before(rests)
 		minCount := int64(1)
 		if over && len(files) <= maxInputs {
 			minCount = m.MinCount
 		}
-		for _, set := range plan(files, over) {
+		folds := minCount > 1 && files[0].written.Before(rests) // also if it is the only one
+		for _, set := range plan(files, over, folds) {
 			errs = append(errs, m.merge(ctx, id, set, minCount))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// isOver reports whether nothing more is to be expected of the day of some files.
-func isOver(files []*stored, interval time.Duration, now time.Time) bool {
+// restsFrom is when nothing more is to be expected of the day of some files.
+func restsFrom(files []*stored, interval time.Duration) time.Time {
 	end := files[0].First.Truncate(day).Add(day)
 	for _, s := range files {
 		if e := s.Last.Add(interval); e.After(end) {
 			end = e
 		}
 	}
-	return now.Sub(end) >= late
+	return end.Add(late)
 }
 
-// plan says which files are to become one.
-func plan(files []*stored, over bool) (sets [][]*stored) {
-	if over {
+// plan says which files are to become one. Of a day that is over that can be a single
+// one, to be folded.
+func plan(files []*stored, over, folds bool) (sets [][]*stored) {
+	switch {
+	case over && folds:
+		return chunks(files, 1)
+	case over:
 		return chunks(files, 2)
 	}
 	levels := make(map[int][]*stored)
