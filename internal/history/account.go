@@ -15,7 +15,7 @@ import (
 type account struct {
 	identity
 	kept    policy.Kept
-	before  []Name // the files there were at the start; nil when no batch from before comes any more
+	before  earlier // the files there were at the start; none when no batch from before comes any more
 	windows map[int64]*openWindow
 
 	// newest is the newest window of which something was written, in seconds since 1970.
@@ -29,12 +29,10 @@ type openWindow struct {
 	through uint64               // the last batch that is written already
 }
 
-func newAccount(id identity, kept policy.Kept, before []Name) *account {
+func newAccount(id identity, kept policy.Kept, before earlier) *account {
 	a := &account{identity: id, kept: kept, before: before, windows: make(map[int64]*openWindow), newest: math.MinInt64}
 	if kept.Persist || !id.distinct { // of a distinct one that begins anew there is a further estimate
-		for _, n := range before {
-			a.newest = max(a.newest, n.Last.Unix())
-		}
+		a.newest = before.newest(id)
 	}
 	return a
 }
@@ -77,24 +75,13 @@ func (a *account) window(start int64, now time.Time) *openWindow {
 		if due.Before(now) {
 			due = now
 		}
-		win = &openWindow{due: due.Add(a.grace()), through: a.through(start)}
+		win = &openWindow{due: due.Add(a.grace()), through: a.before.through(a.identity, start)}
 		a.windows[start] = win
 	}
 	if win.counts == nil && !a.distinct {
 		win.counts = make(map[series.Key]int64)
 	}
 	return win
-}
-
-// through is the number of the last batch in the files that there were of a window. A
-// merged file has all that came for its windows up to its number.
-func (a *account) through(start int64) (number uint64) {
-	for _, n := range a.before {
-		if n.First.Unix() <= start && start <= n.Last.Unix() {
-			number = max(number, n.Through)
-		}
-	}
-	return number
 }
 
 // forget takes a key out of what is not written. Of a block that is removed each key is

@@ -59,7 +59,7 @@ func (m *Maintainer) condenseDay(ctx context.Context, files []*stored, now time.
 			return err
 		}
 		f.Close()
-		id := identity{f.Series, f.Type, f.Interval, f.Distinct}
+		id := f.identity()
 		same[id] = append(same[id], s)
 	}
 	var errs []error

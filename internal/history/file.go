@@ -168,6 +168,9 @@ func openUnread(dir string, name Name) (*file, error) {
 	return &file{Name: name, file: f}, nil
 }
 
+// identity is that of what was read.
+func (f *file) identity() identity { return identity{f.Series, f.Type, f.Interval, f.Distinct} }
+
 // Close also forgets what was read.
 func (f *file) Close() error {
 	f.data = nil

@@ -148,7 +148,9 @@ func newTicks(t *testing.T, o Options) *ticks {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Node = "mx1"
+	if o.Node == "" {
+		o.Node = "mx1"
+	}
 	w, err := NewWriter(o)
 	if err != nil {
 		t.Fatal(err)

@@ -51,9 +51,9 @@ type Writer struct {
 
 	// What follows belongs to the goroutine that calls Take.
 	open   map[identity]*account
-	before map[string][]Name // what there was of each series at the start; nil after the first batch
-	now    time.Time         // of the newest batch
-	number uint64            // its number
+	before map[string]earlier // what there was of each series at the start; nil after the first batch
+	now    time.Time          // of the newest batch
+	number uint64             // its number
 }
 
 // identity is what files have to have in common to be of the same series. A reload
@@ -82,7 +82,7 @@ func NewWriter(o Options) (*Writer, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	before, err := filesOf(o.Dir, o.Node)
+	before, err := filesOf(o.Dir, []string{o.Node})
 	if err != nil {
 		return nil, err
 	}
@@ -102,34 +102,13 @@ func seriesIn(dir string) (series []string, err error) {
 	return series, err
 }
 
-// filesOf is the files of a node, by series.
-func filesOf(dir, node string) (map[string][]Name, error) {
-	all, err := seriesIn(dir)
-	if err != nil {
-		return nil, err
-	}
-	files := make(map[string][]Name)
-	for _, s := range all {
-		list, err := list(seriesDir(dir, s))
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range list {
-			if n.Node == node {
-				files[s] = append(files[s], n)
-			}
-		}
-	}
-	return files, nil
-}
-
 // WantsSnapshot reports false: a history needs none.
 func (w *Writer) WantsSnapshot() bool { return false }
 
 // Take takes the next batch. It never waits for the disk.
 func (w *Writer) Take(b *deltas.Batch) {
 	for _, a := range w.open {
-		a.before = nil
+		a.before = earlier{}
 		if a.newest > b.Now.Unix() || b.Now.Before(w.now.Add(-a.interval)) {
 			a.newest = math.MinInt64 // the clock has stepped back, and windows begin anew that had been before
 		}

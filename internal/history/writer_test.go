@@ -227,6 +227,44 @@ func TestAnotherIntervalIsAnotherFile(t *testing.T) {
 	}
 }
 
+// A kill after a reload: the files of the shape from before do not have what came after.
+func TestAnotherIntervalGoesOnAfterAKill(t *testing.T) {
+	dir := t.TempDir()
+	before, after := plain("c", 5*time.Minute), plain("c", 10*time.Minute)
+	before.Persist, after.Persist = true, true
+	f := newTicks(t, Options{Dir: dir})
+	f.take(0, before, adds("192.0.2.1", someDay, 3))
+	journal := []*deltas.Batch{
+		f.take(3*time.Minute, after, adds("192.0.2.1", someDay, 5)),
+		f.take(2*time.Minute+11*time.Second, after, adds("192.0.2.1", someDay, 1)),
+	}
+	f.settle() // the window of 5 minutes is written
+	replay(t, Options{Dir: dir}, journal)
+	readTotals(t, dir).want(t, totals{`c "192.0.2.1" 1795910400`: 9})
+}
+
+// replay starts a writer anew, with what the journal has.
+func replay(t *testing.T, o Options, journal []*deltas.Batch) {
+	t.Helper()
+	f := newTicks(t, o)
+	for _, b := range journal {
+		f.w.Replayed(b)
+	}
+	if err := f.w.Recover(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnotherNodesFilesDoNotHideWhatIsCountedHere(t *testing.T) {
+	dir := t.TempDir()
+	c := plain("c", time.Hour)
+	c.Persist = true
+	written(t, dir, "c", "mx2", someDay, time.Hour, 9_000_000, []Row{{Key: "192.0.2.1", Count: 1}})
+	f := newTicks(t, Options{Dir: dir})
+	replay(t, Options{Dir: dir}, []*deltas.Batch{f.take(0, c, adds("192.0.2.1", someDay, 3))})
+	readTotals(t, dir).want(t, totals{`c "192.0.2.1" 1795910400`: 4})
+}
+
 // distinctSeries is a series of different values, with a clock of its own.
 type distinctSeries struct {
 	policy.Kept
