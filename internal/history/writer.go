@@ -82,7 +82,11 @@ func NewWriter(o Options) (*Writer, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	before, err := filesOf(o.Dir, []string{o.Node})
+	names, err := ownNames(o.Dir, o.Node)
+	if err != nil {
+		o.Log.Error("what the history has under another name of this node cannot be told", "error", err)
+	}
+	before, err := filesOf(o.Dir, names)
 	if err != nil {
 		return nil, err
 	}

@@ -255,6 +255,27 @@ func replay(t *testing.T, o Options, journal []*deltas.Batch) {
 	}
 }
 
+// A host has another name at every start, and is killed each time.
+func TestAnotherNameOfTheNodeCountsNothingAgain(t *testing.T) {
+	dir := t.TempDir()
+	c := plain("c", time.Hour)
+	c.Persist = true
+	f := newTicks(t, Options{Dir: dir, Node: "mx0"})
+	journal := []*deltas.Batch{f.take(0, c, adds("192.0.2.1", someDay, 3))}
+	f.begin(c) // writes it
+	f.settle()
+	for i := range namesKept - 1 {
+		replay(t, Options{Dir: dir, Node: fmt.Sprintf("mx%d", i+1)}, journal)
+		readTotals(t, dir).want(t, totals{`c "192.0.2.1" 1795910400`: 3})
+	}
+	for i := range 3 {
+		replay(t, Options{Dir: dir, Node: fmt.Sprintf("mx%d", i)}, nil)
+	}
+	if names, err := ownNames(dir, "mx2"); err != nil || len(names) != namesKept || !slices.Equal(names[namesKept-4:], []string{"mx15", "mx0", "mx1", "mx2"}) {
+		t.Errorf("the names are %v, %v", names, err)
+	}
+}
+
 func TestAnotherNodesFilesDoNotHideWhatIsCountedHere(t *testing.T) {
 	dir := t.TempDir()
 	c := plain("c", time.Hour)
