@@ -65,6 +65,9 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.history.Recover() // if the disk refuses that, its log says so
 	}
 	if takers != nil {
+		if k.history != nil { // whose numbers may be higher than the clock, if that was set back
+			last = max(last, k.history.Last())
+		}
 		k.collector = deltas.New(last, takers...)
 	}
 	return k, nil

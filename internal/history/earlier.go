@@ -33,6 +33,16 @@ func filesOf(dir string, names []string) (map[string]earlier, error) {
 	return files, err
 }
 
+// lastOf is the number of the last batch in any file.
+func lastOf(files map[string]earlier) (number uint64) {
+	for _, e := range files {
+		for _, n := range e.files {
+			number = max(number, n.Through)
+		}
+	}
+	return number
+}
+
 // through is the number of the last batch in the files of a window. A merged file has
 // all that came for its windows up to its number.
 func (e earlier) through(id identity, start int64) (number uint64) {

@@ -48,6 +48,7 @@ type Options struct {
 type Writer struct {
 	o     Options
 	queue *queue
+	last  uint64
 
 	// What follows belongs to the goroutine that calls Take.
 	open   map[identity]*account
@@ -90,7 +91,7 @@ func NewWriter(o Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{o: o, open: make(map[identity]*account), before: before, queue: newQueue(o.Dir, o.Log)}
+	w := &Writer{o: o, open: make(map[identity]*account), before: before, last: lastOf(before), queue: newQueue(o.Dir, o.Log)}
 	go w.queue.run()
 	return w, nil
 }
@@ -105,6 +106,10 @@ func seriesIn(dir string) (series []string, err error) {
 	}
 	return series, err
 }
+
+// Last is the number of the last batch that was in the files at the start; 0 where there
+// are none. The next batch has to have a higher one, or counts as written already.
+func (w *Writer) Last() uint64 { return w.last }
 
 // WantsSnapshot reports false: a history needs none.
 func (w *Writer) WantsSnapshot() bool { return false }

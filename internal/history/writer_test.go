@@ -276,6 +276,26 @@ func TestAnotherNameOfTheNodeCountsNothingAgain(t *testing.T) {
 	}
 }
 
+func TestNothingIsLostWhereTheClockWasSetBackBeforeAStart(t *testing.T) {
+	dir := t.TempDir()
+	c := plain("c", 5*time.Minute)
+	f := newTicks(t, Options{Dir: dir})
+	f.number = uint64(someDay.Add(2 * time.Minute).UnixMilli())
+	f.take(0, c, adds("192.0.2.1", someDay, 3))
+	f.w.Close()
+	load(t, dir, Meta{Series: "c", Type: series.IP, Node: "mx1"}, Record{Row{"192.0.2.1", someDay.Unix(), 1}, 300})
+
+	last := f.number
+	f = newTicks(t, Options{Dir: dir})
+	if f.w.Last() != last {
+		t.Errorf("the last batch is %d, want %d", f.w.Last(), last)
+	}
+	f.number = f.w.Last() // as the collector goes on
+	f.take(0, c, adds("192.0.2.1", someDay, 5))
+	f.w.Close()
+	readTotals(t, dir).want(t, totals{`c "192.0.2.1" 1795910400`: 9})
+}
+
 func TestAnotherNodesFilesDoNotHideWhatIsCountedHere(t *testing.T) {
 	dir := t.TempDir()
 	c := plain("c", time.Hour)
