@@ -87,6 +87,7 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
+	give(dir)
 	return syncDir(filepath.Dir(dir))
 }
 

@@ -45,6 +45,7 @@ func replace(path, text string) error {
 	if err != nil {
 		return err
 	}
+	give(f.Name())
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

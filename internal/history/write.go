@@ -45,6 +45,7 @@ func stage(dir string, name Name, meta Meta, rows iter.Seq2[Row, error]) (s *sta
 	if err != nil {
 		return nil, err
 	}
+	give(s.file)
 	if err := errors.Join(writeRows(f, meta, rows), f.Sync(), f.Close()); err != nil {
 		s.forget()
 		return nil, fmt.Errorf("writing %s: %w", s.path(), err)

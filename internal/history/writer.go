@@ -89,7 +89,7 @@ func NewWriter(o Options) (*Writer, error) {
 	}
 	before, err := filesOf(o.Dir, names)
 	if err != nil {
-		return nil, err
+		o.Log.Error("not all of the history can be read, so that what was just written of it may be written again", "error", err)
 	}
 	w := &Writer{o: o, open: make(map[identity]*account), before: before, last: lastOf(before), queue: newQueue(o.Dir, o.Log)}
 	go w.queue.run()
