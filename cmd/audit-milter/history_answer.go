@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +75,10 @@ func (a historyAnswer) csv(out io.Writer) error {
 
 // print prints a table for people, with the total below if it is of several lines.
 func (a historyAnswer) print(out io.Writer) {
+	if len(a.Lines) == 0 && a.asked.Threshold != nil && slices.ContainsFunc(a.Total, func(n int64) bool { return n != 0 }) {
+		fmt.Fprintf(out, "No line reaches the threshold of %d.\n", *a.asked.Threshold)
+		return
+	}
 	if len(a.Lines) == 0 {
 		fmt.Fprintln(out, "Nothing was counted that was asked for.")
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -104,6 +105,7 @@ func (h *historyLoading) loader(name string) (*history.Loader, error) {
 		if meta.Node, err = os.Hostname(); err != nil {
 			return nil, err
 		}
+		meta.Node = strings.ToLower(meta.Node) // as the daemon's
 	}
 	known := slices.Contains(names, name)
 	switch of, ok := series.ParseType(h.kind); {
