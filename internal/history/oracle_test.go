@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -44,8 +46,9 @@ var (
 	monthEnds   = monthBegins.AddDate(0, 1, 0)
 )
 
-// aMonth counts at random and writes what was counted, in files of some hours, some
-// rows in two parts.
+// aMonth counts at random. A writer on each node writes it, window by window, some of
+// it late; estimates of different values, which it would ask a series for, are written
+// in files of some hours.
 func aMonth(t *testing.T, r *rand.Rand) *month {
 	m := &month{dir: t.TempDir(), metas: map[string]Meta{
 		"connections": {Type: series.IP, Interval: 5 * time.Minute},
@@ -54,26 +57,39 @@ func aMonth(t *testing.T, r *rand.Rand) *month {
 		"users":       {Type: series.String, Interval: 10 * time.Minute},
 		"senders":     {Type: series.IP, Interval: time.Hour, Distinct: true},
 	}}
-	for name, meta := range m.metas {
-		meta.Series = name
-		for _, node := range []string{"mx1", "mx-2"} {
-			meta.Node = node
+	for _, node := range []string{"mx1", "mx-2"} {
+		var all []shown
+		for _, name := range slices.Sorted(maps.Keys(m.metas)) {
+			meta := m.metas[name]
+			meta.Series, meta.Node = name, node
 			m.metas[name] = meta
 			for begin := monthBegins; begin.Before(monthEnds); {
 				end := begin.Add(meta.Interval * time.Duration(1+r.IntN(int(96*time.Hour/meta.Interval))))
-				m.count(t, r, meta, begin, end)
+				rows := m.count(r, meta, begin, end)
+				if meta.Distinct {
+					m.write(t, r, meta, begin, end, rows)
+				}
+				for _, row := range rows {
+					if !meta.Distinct {
+						all = append(all, show(r, meta, row))
+					}
+				}
 				begin = end
 			}
 		}
+		m.tell(t, node, all)
 	}
 	return m
 }
 
-func (m *month) count(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Time) {
-	var rows []Row
-	windows := int64(end.Sub(begin) / meta.Interval)
+// count counts in some windows.
+func (m *month) count(r *rand.Rand, meta Meta, begin, end time.Time) (rows []Row) {
+	windows := make([]int64, 1+r.IntN(5))
+	for i := range windows {
+		windows[i] = begin.Unix() + r.Int64N(int64(end.Sub(begin)/meta.Interval))*int64(meta.Interval/time.Second)
+	}
 	for range 1 + r.IntN(200) {
-		row := Row{m.key(r, meta.Type), begin.Unix() + r.Int64N(windows)*int64(meta.Interval/time.Second), int64(r.IntN(20) - 2)}
+		row := Row{m.key(r, meta.Type), windows[r.IntN(len(windows))], int64(r.IntN(20) - 2)}
 		if r.IntN(3) == 0 {
 			rows = append(rows, Row{row.Key, row.Start, -row.Count})
 		}
@@ -82,6 +98,11 @@ func (m *month) count(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Tim
 	for _, row := range rows {
 		m.all = append(m.all, counted{meta.Series, meta.Node, row})
 	}
+	return rows
+}
+
+// write writes rows in two parts.
+func (m *month) write(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Time, rows []Row) {
 	late := r.IntN(len(rows) + 1)
 	for part, rows := range [][]Row{rows[late:], rows[:late]} {
 		if len(rows) == 0 {
@@ -93,6 +114,49 @@ func (m *month) count(t *testing.T, r *rand.Rand, meta Meta, begin, end time.Tim
 			t.Fatal(err)
 		}
 	}
+}
+
+// shown is what a series shows at some time.
+type shown struct {
+	at    time.Time
+	kept  policy.Kept
+	delta series.Delta
+}
+
+// show shows a row in its window, or after it was written.
+func show(r *rand.Rand, meta Meta, row Row) shown {
+	start := time.Unix(row.Start, 0)
+	kept := plain(meta.Series, meta.Interval)
+	kept.Definition.Type = meta.Type
+	at := start.Add(meta.Interval / 2)
+	if r.IntN(10) == 0 {
+		at = start.Add(meta.Interval + time.Minute)
+	}
+	return shown{at, kept, adds(row.Key, start, row.Count)}
+}
+
+// tell tells a writer in the order of time, and of the time between.
+func (m *month) tell(t *testing.T, node string, all []shown) {
+	slices.SortStableFunc(all, func(a, b shown) int { return a.at.Compare(b.at) })
+	f := newTicks(t, Options{Dir: m.dir, Node: node})
+	f.now = monthBegins
+	for _, s := range all {
+		if s.at.After(f.now) {
+			f.w.Take(f.next(s.at.Sub(f.now) - time.Second))
+			f.w.Take(f.next(time.Second))
+		}
+		f.take(0, s.kept, s.delta)
+	}
+	f.w.Close()
+}
+
+// maintain works as of some time on files that are not new, and tells how many it merged.
+func (m *month) maintain(t *testing.T, now time.Time) uint64 {
+	t.Helper()
+	age(t, m.dir, monthBegins)
+	maintainer, _ := maintainer(m.dir)
+	maintainer.must(t, now)
+	return maintainer.Stats().Merged
 }
 
 func (m *month) key(r *rand.Rand, of series.Type) string {
@@ -428,8 +492,17 @@ func TestEveryFormOfQuestionIsAnsweredAsByANaiveSum(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 11))
 	m := aMonth(t, r)
 	m.verify(t, r)
-	for range 2 {
-		for _, meta := range m.metas {
+	var merged uint64
+	for range 2 { // the second time, what was replaced is deleted
+		merged += m.maintain(t, monthBegins.AddDate(0, 0, 12))
+		m.verify(t, r)
+	}
+	if merged < 100 {
+		t.Errorf("%d files were merged", merged)
+	}
+	for range 2 { // also as somebody else might merge
+		for _, name := range slices.Sorted(maps.Keys(m.metas)) {
+			meta := m.metas[name]
 			for _, meta.Node = range []string{"mx1", "mx-2"} {
 				for range 10 {
 					m.merge(t, r, meta)
@@ -438,6 +511,8 @@ func TestEveryFormOfQuestionIsAnsweredAsByANaiveSum(t *testing.T) {
 		}
 		m.verify(t, r)
 	}
+	m.maintain(t, monthEnds.AddDate(0, 0, 7))
+	m.verify(t, r)
 }
 
 func TestSumsStayWithinTheBoundsOfCounts(t *testing.T) {
