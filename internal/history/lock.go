@@ -15,7 +15,7 @@ var ErrBusy = errors.New("another process maintains this history just now")
 // lock keeps others from maintaining a history, until the file is closed. The kernel
 // ends it with the process.
 func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, err
 	}
