@@ -1,57 +1,15 @@
 package state
 
-import (
-	"encoding/binary"
-	"net/netip"
+import "github.com/audit-milter/audit-milter/internal/deltas"
 
-	"github.com/audit-milter/audit-milter/internal/deltas"
-	"github.com/audit-milter/audit-milter/policy"
-	"github.com/audit-milter/audit-milter/series"
-)
-
-// What a batch's first byte says.
-const (
-	batchBegin = 1 << iota
-	batchEnd
-)
-
-// What a series' first byte says.
-const (
-	seriesShape = 1 << iota // its shape follows
-	seriesSerialize
-)
-
-// What a delta's first byte says; its lowest two bits are whom it is for.
-const (
-	deltaFor     = 1<<2 - 1
-	deltaRemoved = 1 << (iota + 1)
-	deltaSameKey // as the delta before has it
-	deltaSameStart
-	deltaAmount
-	deltaValues
-	deltaSketch
-)
-
-// What a key's first byte says.
-const (
-	keyText = iota
-	keyIPv4 // an address alone
-	keyIPv6
-	keyIPv4Block // its length follows
-	keyIPv6Block
-)
-
-// encoder makes records of batches. In each segment a series tells its shape once.
+// encoder makes records of batches.
 type encoder struct {
-	told map[*policy.Lasting]bool // in this segment
-	size int                      // of the last record, as a guess of the next one's
+	deltas.Encoder
+	size int // of the last record, as a guess of the next one's
 }
 
 // encode makes a record of what persists; without any it has no bytes.
 func (e *encoder) encode(b *deltas.Batch) record {
-	if b.Begin {
-		e.told = make(map[*policy.Lasting]bool)
-	}
 	r := record{number: b.Number, begin: b.Begin, end: b.End}
 	persisting := 0
 	for i := range b.Series {
@@ -64,168 +22,8 @@ func (e *encoder) encode(b *deltas.Batch) record {
 		return r
 	}
 	buf := make([]byte, frameLen, e.size+e.size/4+256)
-	buf = appendBatchHead(buf, b)
-	buf = binary.AppendUvarint(buf, uint64(persisting))
-	for i := range b.Series {
-		if s := &b.Series[i]; s.Persist {
-			buf = e.appendSeries(buf, s, b.Begin)
-		}
-	}
-	buf = binary.AppendUvarint(buf, uint64(len(b.Penalties)))
-	for _, p := range b.Penalties {
-		buf = appendPenalty(buf, p)
-	}
+	buf = e.Append(buf, b, func(s *deltas.Series) bool { return s.Persist })
 	frame(buf)
 	r.bytes, e.size = buf, len(buf)
 	return r
-}
-
-func appendBatchHead(buf []byte, b *deltas.Batch) []byte {
-	var flags byte
-	if b.Begin {
-		flags |= batchBegin
-	}
-	if b.End {
-		flags |= batchEnd
-	}
-	buf = append(buf, flags)
-	buf = binary.AppendUvarint(buf, b.Number)
-	return binary.AppendVarint(buf, b.Now.UnixNano())
-}
-
-func (e *encoder) appendSeries(buf []byte, s *deltas.Series, begin bool) []byte {
-	var flags byte
-	if !e.told[s.Lasting] {
-		flags |= seriesShape
-	}
-	if s.Serialize {
-		flags |= seriesSerialize
-	}
-	buf = append(buf, flags)
-	buf = appendText(buf, s.Definition.Name)
-	if flags&seriesShape != 0 {
-		buf = appendText(buf, shapeOf(s.Lasting))
-		e.told[s.Lasting] = true
-	}
-	if begin {
-		buf = binary.AppendVarint(buf, s.Begun.UnixNano())
-	}
-	buf = binary.AppendUvarint(buf, uint64(len(s.Deltas)))
-	var before series.Delta
-	for i := range s.Deltas {
-		buf = appendDelta(buf, &s.Deltas[i], &before)
-		before = s.Deltas[i]
-	}
-	return buf
-}
-
-func appendDelta(buf []byte, d, before *series.Delta) []byte {
-	flags := byte(d.For)
-	if d.Removed {
-		flags |= deltaRemoved
-	}
-	if d.Key == before.Key && d.Bits == before.Bits {
-		flags |= deltaSameKey
-	}
-	if d.Start == before.Start {
-		flags |= deltaSameStart
-	}
-	if d.Amount != 0 {
-		flags |= deltaAmount
-	}
-	if len(d.Values) > 0 {
-		flags |= deltaValues
-	}
-	if d.Sketch != nil {
-		flags |= deltaSketch
-	}
-	buf = append(buf, flags)
-	if flags&deltaSameKey == 0 {
-		buf = appendKey(buf, d.Key, d.Bits)
-	}
-	if flags&deltaSameStart == 0 {
-		buf = binary.AppendVarint(buf, d.Start-before.Start)
-	}
-	if flags&deltaAmount != 0 {
-		buf = binary.AppendVarint(buf, d.Amount)
-	}
-	if flags&deltaValues != 0 {
-		buf = binary.AppendUvarint(buf, uint64(len(d.Values)))
-		for _, v := range d.Values {
-			buf = binary.LittleEndian.AppendUint64(buf, v)
-		}
-	}
-	if flags&deltaSketch != 0 {
-		buf = appendSketch(buf, d.Sketch)
-	}
-	return buf
-}
-
-func appendKey(buf []byte, k series.Key, bits uint8) []byte {
-	addr := k.Addr()
-	if !addr.IsValid() {
-		return appendText(append(buf, keyText), k.String())
-	}
-	switch {
-	case bits == 32 && addr.Is4():
-		buf = append(buf, keyIPv4)
-	case bits == 128:
-		buf = append(buf, keyIPv6)
-	default:
-		buf = appendBlockKind(buf, addr, bits)
-	}
-	return appendAddr(buf, addr)
-}
-
-func appendBlockKind(buf []byte, addr netip.Addr, bits uint8) []byte {
-	if addr.Is4() {
-		return append(buf, keyIPv4Block, bits)
-	}
-	return append(buf, keyIPv6Block, bits)
-}
-
-// appendSketch writes the registers that are not zero, each behind how many zeros are
-// before it: most sketches are of few values.
-func appendSketch(buf []byte, s *series.Sketch) []byte {
-	zeros := 0
-	for _, rank := range s {
-		if rank == 0 {
-			zeros++
-			continue
-		}
-		buf = append(binary.AppendUvarint(buf, uint64(zeros)), rank)
-		zeros = 0
-	}
-	return binary.AppendUvarint(buf, uint64(zeros))
-}
-
-func appendPenalty(buf []byte, p policy.Penalty) []byte {
-	buf = appendText(buf, p.Rule)
-	var shadow byte
-	if p.Shadow {
-		shadow = 1
-	}
-	buf = append(buf, shadow)
-	if n := p.Network; n.IsValid() {
-		buf = appendAddr(appendBlockKind(buf, n.Addr(), uint8(n.Bits())), n.Addr())
-	} else {
-		buf = appendText(append(buf, keyText), p.Text)
-	}
-	if p.Until.IsZero() {
-		return binary.AppendVarint(buf, 0)
-	}
-	return binary.AppendVarint(buf, p.Until.UnixNano())
-}
-
-func appendText(buf []byte, s string) []byte {
-	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
-}
-
-func appendAddr(buf []byte, a netip.Addr) []byte {
-	if a.Is4() {
-		b := a.As4()
-		return append(buf, b[:]...)
-	}
-	b := a.As16()
-	return append(buf, b[:]...)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
 )
 
 // format is the version of all that stands in a segment.
@@ -94,7 +96,7 @@ func (r *records) next() (payload []byte, skipped int64, err error) {
 
 // found is a good record, or that an error or nothing more comes.
 type found struct {
-	batch
+	deltas.Decoded
 	bytes   int64 // of the record; 0: there is none
 	skipped int64 // bytes before it that are not good
 	err     error
@@ -113,7 +115,7 @@ func (r *records) decoded() <-chan found {
 			payload, next.skipped, next.err = r.next()
 			if payload != nil {
 				next.bytes = int64(frameLen + len(payload))
-				next.batch, next.err = decode(payload)
+				next.Decoded, next.err = deltas.Decode(payload)
 			}
 			more = payload != nil && next.err == nil
 			all <- next

@@ -56,19 +56,19 @@ func TestABatchIsReadAsItWasWritten(t *testing.T) {
 			n.act(r)
 		}
 		want := n.tick(i%50 == 0, 5)
-		got, err := decode(e.encode(want).bytes[frameLen:])
+		got, err := deltas.Decode(e.encode(want).bytes[frameLen:])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.begin != want.Begin || got.end != want.End || got.number != want.Number || !got.now.Equal(want.Now) {
+		if got.Begin != want.Begin || got.End != want.End || got.Number != want.Number || !got.Now.Equal(want.Now) {
 			t.Fatalf("batch %+v, want %+v", got, want)
 		}
-		for i, s := range got.series {
-			if len(s.deltas) > 0 && !reflect.DeepEqual(s.deltas, want.Series[i].Deltas) {
-				t.Fatalf("series %s:\n%v\nwant\n%v", s.name, s.deltas, want.Series[i].Deltas)
+		for i, s := range got.Series {
+			if len(s.Deltas) > 0 && !reflect.DeepEqual(s.Deltas, want.Series[i].Deltas) {
+				t.Fatalf("series %s:\n%v\nwant\n%v", s.Name, s.Deltas, want.Series[i].Deltas)
 			}
 		}
-		for i, p := range got.penalties {
+		for i, p := range got.Penalties {
 			p.Until = p.Until.UTC()
 			if !p.Until.Equal(want.Penalties[i].Until) || p.Subject != want.Penalties[i].Subject {
 				t.Fatalf("penalty %v, want %v", p, want.Penalties[i])

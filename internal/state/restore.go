@@ -110,15 +110,15 @@ func (r *replay) segment(s *segment, dir string, skip series.For) error {
 	for b := range file.decoded() {
 		switch {
 		case b.err != nil:
-			return fmt.Errorf("%s: %w", f.Name(), b.err)
+			return unread(f.Name(), b.err)
 		case b.bytes == 0:
 			return r.torn(f, b.skipped)
 		case b.skipped > 0:
-			r.lost(f.Name(), b.skipped, b.now)
+			r.lost(f.Name(), b.skipped, b.Now)
 			r.keep(f.Name())
 		}
 		r.bytes += b.bytes
-		r.apply(&b.batch, skip)
+		r.apply(&b.Decoded, skip)
 	}
 	return nil
 }
@@ -151,45 +151,45 @@ func (r *replay) keep(path string) {
 }
 
 // apply merges a batch without the deltas that are not for this beginning.
-func (r *replay) apply(b *batch, skip series.For) {
-	whole := deltas.Batch{Number: b.number, Now: b.now, Begin: b.begin, End: b.end, Penalties: b.penalties}
-	if b.begin {
-		r.forget(b.series)
+func (r *replay) apply(b *deltas.Decoded, skip series.For) {
+	whole := deltas.Batch{Number: b.Number, Now: b.Now, Begin: b.Begin, End: b.End, Penalties: b.Penalties}
+	if b.Begin {
+		r.forget(b.Series)
 	}
-	for i := range b.series {
-		s := &b.series[i]
-		l := r.resolve(s, b.now)
+	for i := range b.Series {
+		s := &b.Series[i]
+		l := r.resolve(s, b.Now)
 		if l == nil {
 			continue
 		}
-		if b.begin {
-			l.Counter.Since(s.begun, b.now)
+		if b.Begin {
+			l.Counter.Since(s.Begun, b.Now)
 		}
-		for _, d := range s.deltas {
+		for _, d := range s.Deltas {
 			if d.For != skip && !r.tellsOnly {
-				l.Counter.Merge(d, b.now)
+				l.Counter.Merge(d, b.Now)
 			}
 		}
 		whole.Series = append(whole.Series, deltas.Series{
-			Kept:   policy.Kept{Lasting: l, Persist: true, Serialize: s.serialize},
-			Begun:  s.begun,
-			Deltas: s.deltas,
+			Kept:   policy.Kept{Lasting: l, Persist: true, Serialize: s.Serialize},
+			Begun:  s.Begun,
+			Deltas: s.Deltas,
 		})
 	}
-	for _, p := range b.penalties {
+	for _, p := range b.Penalties {
 		r.penalties.Merge(p)
 	}
-	r.number, r.until = max(r.number, b.number), b.now
+	r.number, r.until = max(r.number, b.Number), b.Now
 	if r.replayed != nil {
 		r.replayed(&whole)
 	}
 }
 
 // forget forgets what a snapshot no longer has: it tells all series and all penalties.
-func (r *replay) forget(there []section) {
+func (r *replay) forget(there []deltas.Section) {
 	clear(r.penalties)
 	r.names = slices.DeleteFunc(r.names, func(name string) bool {
-		gone := !slices.ContainsFunc(there, func(s section) bool { return s.name == name })
+		gone := !slices.ContainsFunc(there, func(s deltas.Section) bool { return s.Name == name })
 		if gone {
 			delete(r.series, name)
 		}
@@ -199,31 +199,31 @@ func (r *replay) forget(there []section) {
 
 // resolve is the series that a section is of. One that has changed takes over what it
 // can, as in a reload; one whose shape nothing has told is unknown: nil.
-func (r *replay) resolve(s *section, now time.Time) *policy.Lasting {
-	before := r.series[s.name]
+func (r *replay) resolve(s *deltas.Section, now time.Time) *policy.Lasting {
+	before := r.series[s.Name]
 	switch {
-	case before != nil && (s.shape == "" || s.shape == before.shape):
+	case before != nil && (s.Shape == "" || s.Shape == before.shape):
 		return before.Lasting
-	case s.shape == "":
+	case s.Shape == "":
 		return nil
 	}
 	l, err := r.make(s)
 	if err != nil {
-		r.log.Warn("state: a series was of a kind that this version does not know: its counts are lost", "series", s.name, "error", err)
+		r.log.Warn("state: a series was of a kind that this version does not know: its counts are lost", "series", s.Name, "error", err)
 		return nil
 	}
 	l.Counter.Begin(now)
 	if before == nil {
-		r.names = append(r.names, s.name)
+		r.names = append(r.names, s.Name)
 	} else {
 		l.CarryFrom(before.Lasting, now)
 	}
-	r.series[s.name] = &restoring{l, s.shape}
+	r.series[s.Name] = &restoring{l, s.Shape}
 	return l
 }
 
-func (r *replay) make(s *section) (*policy.Lasting, error) {
-	def, of, masks, err := readShape(s.name, s.shape)
+func (r *replay) make(s *deltas.Section) (*policy.Lasting, error) {
+	def, of, masks, err := deltas.ReadShape(s.Name, s.Shape)
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,15 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
 )
 
 const suffix = ".journal"
@@ -68,17 +71,26 @@ func (s *segment) survey(dir string) error {
 			err = e
 			break
 		}
-		head, e := decodeHead(payload)
+		head, e := deltas.DecodeHead(payload)
 		if e != nil {
-			err = fmt.Errorf("%s: %w", f.Name(), e)
+			err = unread(f.Name(), e)
 			break
 		}
-		whole = whole && skipped == 0 && (head.begin || !first)
-		if head.end && !s.ended {
+		whole = whole && skipped == 0 && (head.Begin || !first)
+		if head.End && !s.ended {
 			s.ended, s.complete = true, whole
 		}
 	}
 	return err
+}
+
+// unread says that a record with the right checksum is not understood, or that it could
+// not be read.
+func unread(path string, err error) error {
+	if errors.Is(err, deltas.ErrPayload) {
+		return fmt.Errorf("%s: a batch in it is not understood though its checksum is right: move the file away to begin without what it counted", path)
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // fallback is the newest segment with a whole snapshot; negative: there is none.

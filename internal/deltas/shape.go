@@ -1,4 +1,4 @@
-package state
+package deltas
 
 import (
 	"encoding/json"
@@ -9,30 +9,34 @@ import (
 	"github.com/audit-milter/audit-milter/series"
 )
 
-// shape is what a series is, beside its name, as a segment tells it when the series
-// shows there for the first time.
-type shape struct {
+// Shape is what a series is, beside its name.
+type Shape struct {
 	Type     string        `json:"type"`
 	Interval int64         `json:"interval"` // seconds
 	Windows  int           `json:"windows"`
 	MaxKeys  int           `json:"max_keys"`
-	Of       *values       `json:"of,omitempty"`
+	Of       *Values       `json:"of,omitempty"`
 	Masks    []series.Mask `json:"masks,omitempty"`
 }
 
-// values are what different ones are counted of.
-type values struct {
+// Values are what different ones are counted of.
+type Values struct {
 	Term string      `json:"term"`
 	Mask series.Mask `json:"mask"`
 }
 
-// shapeOf is the same text for series that are of the same shape.
-func shapeOf(l *policy.Lasting) string {
+// ShapeOf is the shape of a series.
+func ShapeOf(l *policy.Lasting) Shape {
 	d := l.Definition
-	s := shape{Type: d.Type.String(), Interval: int64(d.Interval / time.Second), Windows: d.Windows, MaxKeys: d.MaxKeys, Masks: l.Masks}
+	s := Shape{Type: d.Type.String(), Interval: int64(d.Interval / time.Second), Windows: d.Windows, MaxKeys: d.MaxKeys, Masks: l.Masks}
 	if l.Of != nil {
-		s.Of = &values{l.Of.Of.String(), l.Of.Mask}
+		s.Of = &Values{l.Of.Of.String(), l.Of.Mask}
 	}
+	return s
+}
+
+// String is the same text for the same shape.
+func (s Shape) String() string {
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // there is nothing in it that JSON does not have
@@ -40,9 +44,10 @@ func shapeOf(l *policy.Lasting) string {
 	return string(text)
 }
 
-// read is the inverse of shapeOf.
-func readShape(name, text string) (def series.Definition, of *policy.Distinct, masks []series.Mask, err error) {
-	var s shape
+// ReadShape reads the text of a [Shape] as what makes the series of that name. It is an
+// error that the text is none, or that it has a type or term that is not known.
+func ReadShape(name, text string) (def series.Definition, of *policy.Distinct, masks []series.Mask, err error) {
+	var s Shape
 	if err = json.Unmarshal([]byte(text), &s); err != nil {
 		return def, nil, nil, err
 	}

@@ -1,4 +1,4 @@
-package state
+package deltas
 
 import (
 	"encoding/binary"
@@ -10,52 +10,71 @@ import (
 	"github.com/audit-milter/audit-milter/series"
 )
 
-// batch is a record's payload.
-type batch struct {
-	begin, end bool
-	number     uint64
-	now        time.Time
-	series     []section
-	penalties  []policy.Penalty
+// Decoded is what a payload says. Its series are known by name: who decodes knows, or
+// makes, the series that have it.
+type Decoded struct {
+	Begin, End bool
+	Number     uint64
+	Now        time.Time
+	Series     []Section
+	Penalties  []policy.Penalty
 }
 
-// section is what a batch has of one series.
-type section struct {
-	name      string
-	shape     string // "": it is the one that the segment told before
-	serialize bool
-	begun     time.Time // at the begin of a snapshot
-	deltas    []series.Delta
+// Section is what a batch has of one series.
+type Section struct {
+	Name      string
+	Shape     string // for [ReadShape]; "": it is the one that was told before
+	Serialize bool
+	Begun     time.Time // at the begin of a snapshot
+	Deltas    []series.Delta
 }
 
-var errPayload = errors.New("a batch in it is not understood though its checksum is right: move the file away to begin without what it counted")
+// ErrPayload says that bytes are not what a batch, deltas or penalties are made into.
+var ErrPayload = errors.New("it is not encoded as this version does it")
 
-// decode is the inverse of [encoder.encode].
-func decode(payload []byte) (batch, error) {
+// Decode is the inverse of [Encoder.Append]. The error is [ErrPayload].
+func Decode(payload []byte) (Decoded, error) {
 	r := reader{rest: payload}
 	b := r.head()
-	b.series = make([]section, r.length(2))
-	for i := range b.series {
-		b.series[i] = r.section(b.begin)
+	b.Series = make([]Section, r.length(2))
+	for i := range b.Series {
+		b.Series[i] = r.section(b.Begin)
 	}
-	b.penalties = make([]policy.Penalty, r.length(4))
-	for i := range b.penalties {
-		b.penalties[i] = r.penalty()
-	}
-	if r.failed || len(r.rest) > 0 {
-		return batch{}, errPayload
+	b.Penalties = r.penalties()
+	if !r.isAtEnd() {
+		return Decoded{}, ErrPayload
 	}
 	return b, nil
 }
 
-// decodeHead leaves out series and penalties.
-func decodeHead(payload []byte) (batch, error) {
+// DecodeHead leaves out series and penalties.
+func DecodeHead(payload []byte) (Decoded, error) {
 	r := reader{rest: payload}
 	b := r.head()
 	if r.failed {
-		return batch{}, errPayload
+		return Decoded{}, ErrPayload
 	}
 	return b, nil
+}
+
+// DecodeDeltas is the inverse of [AppendDeltas]. The error is [ErrPayload].
+func DecodeDeltas(payload []byte) ([]series.Delta, error) {
+	r := reader{rest: payload}
+	all := r.deltas()
+	if !r.isAtEnd() {
+		return nil, ErrPayload
+	}
+	return all, nil
+}
+
+// DecodePenalties is the inverse of [AppendPenalties]. The error is [ErrPayload].
+func DecodePenalties(payload []byte) ([]policy.Penalty, error) {
+	r := reader{rest: payload}
+	all := r.penalties()
+	if !r.isAtEnd() {
+		return nil, ErrPayload
+	}
+	return all, nil
 }
 
 // reader reads a payload. Once it has failed, all that it reads is zero.
@@ -64,31 +83,46 @@ type reader struct {
 	failed bool
 }
 
-func (r *reader) head() (b batch) {
+func (r *reader) isAtEnd() bool { return !r.failed && len(r.rest) == 0 }
+
+func (r *reader) head() (b Decoded) {
 	flags := r.byte()
-	b.begin, b.end = flags&batchBegin != 0, flags&batchEnd != 0
-	b.number = r.uvarint()
-	b.now = time.Unix(0, r.varint())
+	b.Begin, b.End = flags&batchBegin != 0, flags&batchEnd != 0
+	b.Number = r.uvarint()
+	b.Now = time.Unix(0, r.varint())
 	return b
 }
 
-func (r *reader) section(begin bool) (s section) {
+func (r *reader) section(begin bool) (s Section) {
 	flags := r.byte()
-	s.serialize = flags&seriesSerialize != 0
-	s.name = r.text()
+	s.Serialize = flags&seriesSerialize != 0
+	s.Name = r.text()
 	if flags&seriesShape != 0 {
-		s.shape = r.text()
+		s.Shape = r.text()
 	}
 	if begin {
-		s.begun = time.Unix(0, r.varint())
+		s.Begun = time.Unix(0, r.varint())
 	}
-	s.deltas = make([]series.Delta, r.length(1))
-	var before series.Delta
-	for i := range s.deltas {
-		r.delta(&s.deltas[i], &before)
-		before = s.deltas[i]
-	}
+	s.Deltas = r.deltas()
 	return s
+}
+
+func (r *reader) deltas() []series.Delta {
+	all := make([]series.Delta, r.length(1))
+	var before series.Delta
+	for i := range all {
+		r.delta(&all[i], &before)
+		before = all[i]
+	}
+	return all
+}
+
+func (r *reader) penalties() []policy.Penalty {
+	all := make([]policy.Penalty, r.length(4))
+	for i := range all {
+		all[i] = r.penalty()
+	}
+	return all
 }
 
 func (r *reader) delta(d, before *series.Delta) {
