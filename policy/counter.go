@@ -63,6 +63,12 @@ func (e *Engine) Counters() []Counter {
 	return append(counters, e.open.Counter)
 }
 
+// Open is open_sessions.
+func (e *Engine) Open() *Lasting { return e.open }
+
+// Lasting is the series of that name, also open_sessions; nil when there is none.
+func (e *Engine) Lasting(name string) *Lasting { return e.find(name) }
+
 // Counter is the series of that name; nil when there is none.
 func (e *Engine) Counter(name string) Counter {
 	if l := e.find(name); l != nil {

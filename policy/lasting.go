@@ -16,10 +16,12 @@ type Lasting struct {
 	Definition series.Definition
 	Of         *Distinct     // what different values are counted of; nil: events or amounts
 	Masks      []series.Mask // under which a distinct one counts blocks
-	Counter    Counter       // series or distinct
+	Counter    Counter       // series or distinct: the total of all nodes
+	Own        Counter       // what this node has told others of it; nil where the series does not replicate
 
 	series   *series.Series   // nil in a distinct one
 	distinct *series.Distinct // nil in any other
+	parts    parts            // of the total
 
 	told atomic.Uint64 // how many adds were cut at the limit of 64 bits, as far as the log says
 	over atomic.Bool   // a reload has left it behind: it takes adds no longer
@@ -63,20 +65,31 @@ func (l *Lasting) takes(k series.Key) bool {
 // different values are counted only under the masks for which it was made.
 func (l *Lasting) serves(as *Lasting) bool {
 	lacks := func(m series.Mask) bool { return !slices.Contains(l.Masks, m) }
+	if (l.Own == nil) != (as.Own == nil) {
+		return false
+	}
 	sameValues := l.Of == nil && as.Of == nil || l.Of != nil && as.Of != nil && *l.Of == *as.Of
 	return l.Definition == as.Definition && sameValues && !slices.ContainsFunc(as.Masks, lacks)
 }
 
 // CarryFrom takes over what it can of a series from before that had another
 // definition, as a reload does, and says in words what not; "" for nothing.
+//
+// Of a series that replicates it takes this node's own part: the definition has changed,
+// so the other nodes' counts are read anew.
 func (l *Lasting) CarryFrom(before *Lasting, now time.Time) (lost string) {
-	switch {
+	switch own := before.ledger(); {
 	case l.series != nil && before.series != nil:
-		return l.series.CarryFrom(before.series, now).Lost()
+		lost = l.series.CarryFrom(own.(*series.Series), now).Lost()
 	case l.distinct != nil && before.distinct != nil && *l.Of == *before.Of:
-		return l.distinct.CarryFrom(before.distinct, now).Lost()
+		lost = l.distinct.CarryFrom(own.(*series.Distinct), now).Lost()
+	default:
+		return "all counts, since something else is counted"
 	}
-	return "all counts, since something else is counted"
+	if l.Own != nil {
+		l.replicate() // it owns all that it has now
+	}
+	return lost
 }
 
 // tell logs how many counts stopped at the limit since the last time, and which
@@ -103,6 +116,7 @@ type Kept struct {
 	*Lasting
 	Persist   bool // to be there again after a restart
 	Serialize bool // to be written to the history
+	Replicate Replicate
 }
 
 // Kept are the engine's series, in the order of the configuration, without
@@ -110,7 +124,7 @@ type Kept struct {
 func (e *Engine) Kept() []Kept {
 	kept := make([]Kept, len(e.series))
 	for i, s := range e.policy.Series {
-		kept[i] = Kept{e.series[i], s.Persist, s.Serialize}
+		kept[i] = Kept{e.series[i], s.Persist, s.Serialize, s.Replicate}
 	}
 	return kept
 }

@@ -94,6 +94,11 @@ func (p *penalties) at(now time.Time) int64 {
 // extend lets the subject's penalty run for so long from now on, unless it does
 // so for longer.
 func (p *penalties) extend(s Subject, length time.Duration, now time.Time) {
+	p.extendAs(s, length, now, true)
+}
+
+// extendAs is extend, which may be for deltas to tell.
+func (p *penalties) extendAs(s Subject, length time.Duration, now time.Time, told bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.at(now)
@@ -113,7 +118,7 @@ func (p *penalties) extend(s Subject, length time.Duration, now time.Time) {
 		one.end.Store(end)
 		heap.Fix(&p.ends, one.place)
 	}
-	if p.changed != nil {
+	if told && p.changed != nil {
 		p.changed[s] = change{p.changed[s].removed, true}
 	}
 }
@@ -167,7 +172,10 @@ func (p *penalties) left(s Subject, now time.Time) time.Duration {
 }
 
 // remove ends the subject's penalty and reports whether one ran.
-func (p *penalties) remove(s Subject, now time.Time) bool {
+func (p *penalties) remove(s Subject, now time.Time) bool { return p.removeAs(s, now, true) }
+
+// removeAs is remove, which may be for deltas to tell.
+func (p *penalties) removeAs(s Subject, now time.Time, told bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	one := p.running[s]
@@ -176,7 +184,7 @@ func (p *penalties) remove(s Subject, now time.Time) bool {
 	}
 	ran := one.end.Load() > p.at(now)
 	p.drop(one)
-	if p.changed != nil {
+	if told && p.changed != nil {
 		p.changed[s] = change{removed: true}
 	}
 	return ran
@@ -275,9 +283,25 @@ func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
 // may be wrong. One of a rule that has none is left out, and so is one of the
 // other mode.
 func (e *Engine) SetPenalty(p Penalty, now time.Time) {
+	e.setPenalty(p, now, true)
+}
+
+func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
 	r := ruleNamed(e.penalizing, p.Rule)
 	if length := p.Until.Sub(now); r != nil && r.penalties.shadow == p.Shadow && length > 0 {
-		r.penalties.extend(p.Subject, min(length, r.Penalty), now)
+		r.penalties.extendAs(p.Subject, min(length, r.Penalty), now, told)
+	}
+}
+
+// MergePenalty is [Engine.SetPenalty] for a delta of another node, also for one that
+// says that it was removed; it is not told again.
+func (e *Engine) MergePenalty(p Penalty, now time.Time) {
+	if !p.Until.IsZero() {
+		e.setPenalty(p, now, false)
+		return
+	}
+	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
+		r.penalties.removeAs(p.Subject, now, false)
 	}
 }
 

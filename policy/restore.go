@@ -1,13 +1,10 @@
 package policy
 
-import (
-	"errors"
-	"slices"
-)
+import "errors"
 
 // Restored is what was kept of the time before the daemon started.
 type Restored struct {
-	Series    []*Lasting // each name once
+	Series    []*Lasting // each name once; of one that replicates, what this node has counted
 	Penalties []Penalty
 }
 
@@ -25,11 +22,15 @@ func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
 	before := noEngine(o)
 	var dropped []string
 	for _, l := range r.Series {
-		if p.persists(l.Definition.Name) {
-			before.series = append(before.series, l)
-		} else {
+		s := p.Find(l.Definition.Name)
+		if s == nil || !s.Persist {
 			dropped = append(dropped, l.Definition.Name)
+			continue
 		}
+		if s.Replicate != None {
+			l.replicate()
+		}
+		before.series = append(before.series, l)
 	}
 	e, changes, err := before.Successor(p, o, o.Start)
 	if err != nil {
@@ -40,8 +41,4 @@ func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
 		e.SetPenalty(penalty, o.Start)
 	}
 	return e, changes, nil
-}
-
-func (p *Policy) persists(name string) bool {
-	return slices.ContainsFunc(p.Series, func(s *Series) bool { return s.Name == name && s.Persist })
 }

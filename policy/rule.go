@@ -27,6 +27,7 @@ type Series struct {
 	Adds      []Add
 	Persist   bool // its counts survive a restart
 	Serialize bool // its windows go to the history
+	Replicate Replicate
 }
 
 // Add is one way in which an event is counted.

@@ -16,7 +16,9 @@ var openSessions = &Series{Definition: newOpenSessions().Definition}
 // newOpenSessions makes the gauge. It belongs to the daemon: all engines that
 // follow one another share it.
 func newOpenSessions() *Lasting {
-	return lasting(series.DefineGauge(OpenSessions))
+	l := lasting(series.DefineGauge(OpenSessions))
+	l.parts.own = &ownCount{l.series, l}
+	return l
 }
 
 // opened is what a session that is open counts in, and under which key.

@@ -52,6 +52,9 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 		if err != nil {
 			return nil, changes, err
 		}
+		if s.Replicate != None {
+			l.replicate()
+		}
 		if !now.IsZero() {
 			l.Counter.Begin(now)
 		}

@@ -14,10 +14,18 @@ type Delta struct {
 	Sketch *Sketch  // of all the window's values, once there are more
 
 	// Removed says that someone took the key out. In a Series the amount is what it had
-	// in that window, and negative; of a Distinct it has left all windows, and what is
-	// told of it after that was shown after that.
+	// in that window, and negative; of a Distinct it has left all windows, Start is when
+	// the then current one began, and what is told of it after that was shown after that.
 	Removed bool
 }
+
+// Wish is what a node tells the others so that each takes back what itself has
+// counted for the key or block: a removal of nothing, in no window. It changes no
+// count where it is merged.
+func Wish(k Key, bits uint8) Delta { return Delta{Key: k, Bits: bits, Removed: true} }
+
+// IsWish reports whether the delta is a [Wish].
+func (d *Delta) IsWish() bool { return d.Removed && d.Start == 0 && d.Amount == 0 }
 
 // For says whom a delta is for that is told while a snapshot is being taken, which
 // takes a while. What is told from its begin on gives the series again: from nothing

@@ -64,13 +64,11 @@ func (f *family) shard(a address) uint64 {
 
 // add adjusts the count of a key, which may be for Deltas to tell; windows before the
 // oldest need not be kept.
-func (f *family) add(a address, text string, m moment, n, oldest int64, told bool) (cut bool) {
+func (f *family) add(a address, text string, m moment, n, oldest int64, how telling) (cut bool) {
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	cut = t.add(a, text, m, n)
-	if told && t.pending.followed {
-		t.pending.note(a, text, f.keyBits(), m.window, n, false)
-	}
+	t.pending.noteAs(how, a, text, f.keyBits(), m.window, n)
 	if f.gauge {
 		t.settle(a, text)
 	}

@@ -8,24 +8,38 @@ import "time"
 // it is the next, since clocks differ, and goes into the current one.
 func (s *Series) Merge(d Delta, now time.Time) (changed bool) {
 	current, _ := s.clock.read(now)
+	return s.merge(d, current, notAtAll)
+}
+
+// Apply adds what a series that shares the clock has told, and tells it again.
+func (s *Series) Apply(d Delta) (changed bool) {
+	how := asAdded
+	if d.Removed {
+		how = asRemoved
+	}
+	return s.merge(d, s.clock.current(), how)
+}
+
+func (s *Series) merge(d Delta, current int64, how telling) (changed bool) {
 	w := s.clock.window(d.Start)
 	f := s.family(d.Key)
 	if f == nil || d.Amount == 0 || w < s.oldest(current) || w > current+1 {
 		return false
 	}
 	if m := momentOf(min(w, current), s.def.Windows); d.Bits < f.keyBits() {
-		f.addBlock(addressOf(d.Key.addr), d.Bits, m, d.Amount)
+		f.addBlock(addressOf(d.Key.addr), d.Bits, m, d.Amount, how)
 	} else {
-		s.add(d.Key, d.Amount, m.window, current, false)
+		s.add(d.Key, d.Amount, m.window, current, how)
 	}
 	return true
 }
 
 // addBlock counts in a block what no key in it counts.
-func (f *family) addBlock(a address, bits uint8, m moment, n int64) {
+func (f *family) addBlock(a address, bits uint8, m moment, n int64, how telling) {
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pending.noteAs(how, a, "", bits, m.window, n)
 	if reach(&t.all.window, t.all.row, t.windows, m) {
 		t.all.row.add(m.place, n)
 	}

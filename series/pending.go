@@ -38,6 +38,22 @@ func (p *pending) note(a address, text string, bits uint8, window, n int64, remo
 	p.texts = append(p.texts, text...)
 }
 
+// telling is what Deltas has to tell of an adjustment.
+type telling uint8
+
+const (
+	notAtAll telling = iota
+	asAdded
+	asRemoved
+)
+
+// noteAs notes an adjustment if it is to be told, and somebody follows.
+func (p *pending) noteAs(how telling, a address, text string, bits uint8, window, n int64) {
+	if how != notAtAll && p.followed {
+		p.note(a, text, bits, window, n, how == asRemoved)
+	}
+}
+
 // addUp makes one of all adjustments of the same key in the same window.
 func (p *pending) addUp() {
 	type subject struct {

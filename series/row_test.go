@@ -137,7 +137,7 @@ func TestAnAddThatCameTooLate(t *testing.T) {
 		s := define(t, typ, time.Minute, 2)
 		late := int64(s.Add(k, 1, at("10:00:00")))
 		s.Add(k, 2, at("10:02:00"))
-		s.add(k, 4, late, late, true)
+		s.add(k, 4, late, late, asAdded)
 		if got, _ := s.Counts(nil, k, Mask{}, at("10:02:00")); !slices.Equal(got, []int64{2, 0}) {
 			t.Errorf("%v: %d", k, got)
 		}

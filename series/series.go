@@ -95,7 +95,7 @@ func (s *Series) address(k Key) address {
 // and returns that window. A key that the series does not take is ignored.
 func (s *Series) Add(k Key, n int64, now time.Time) Window {
 	w, _ := s.clock.read(now)
-	s.add(k, n, w, w, true)
+	s.add(k, n, w, w, asAdded)
 	return Window(w)
 }
 
@@ -107,7 +107,7 @@ func (s *Series) AddTo(k Key, n int64, w Window) bool {
 	if !s.Takes(k) || int64(w) < s.oldest(current) || int64(w) > current {
 		return false
 	}
-	s.add(k, n, int64(w), current, true)
+	s.add(k, n, int64(w), current, asAdded)
 	return true
 }
 
@@ -119,17 +119,17 @@ func (s *Series) AddAt(k Key, n int64, age int, now time.Time) bool {
 	if !s.Takes(k) || age < 0 || age >= s.def.Windows {
 		return false
 	}
-	s.add(k, n, current-int64(age), current, true)
+	s.add(k, n, current-int64(age), current, asAdded)
 	return true
 }
 
-func (s *Series) add(k Key, n, window, current int64, told bool) {
+func (s *Series) add(k Key, n, window, current int64, how telling) {
 	f := s.family(k)
 	if n == 0 || f == nil {
 		return
 	}
 	oldest := s.oldest(current)
-	if f.add(s.address(k), k.text, momentOf(window, s.def.Windows), n, oldest, told) {
+	if f.add(s.address(k), k.text, momentOf(window, s.def.Windows), n, oldest, how) {
 		s.saturated.Add(1)
 	}
 	s.janitor.sweep(s.trees, oldest)

@@ -62,7 +62,7 @@ func (d *Distinct) Deltas(yield func(Delta)) {
 		sh := &d.shards[i]
 		list, removed := sh.changed()
 		for _, k := range removed {
-			yield(Delta{Key: k, Bits: Host.bits(k.addr), Removed: true})
+			yield(Delta{Key: k, Bits: Host.bits(k.addr), Start: d.clock.start(d.clock.current()), Removed: true})
 		}
 		for _, i := range list {
 			for _, delta := range sh.tell(i, d.clock) {
@@ -152,6 +152,13 @@ func (n *distinctSnapshot) Next(yield func(Delta)) (more bool) {
 // into the current one: as the next it would end the oldest too early.
 func (d *Distinct) Merge(delta Delta, now time.Time) (changed bool) {
 	current, _ := d.clock.read(now)
+	return d.merge(delta, current)
+}
+
+func (d *Distinct) merge(delta Delta, current int64) (changed bool) {
+	if delta.IsWish() {
+		return false
+	}
 	if delta.Removed {
 		return d.remove(delta.Key, false)
 	}

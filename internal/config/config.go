@@ -73,6 +73,7 @@ type Config struct {
 	StateDir    string   // what persists is kept there; "" for none. It need not be there yet
 	History     *History // nil for none
 	Admin       Admin
+	Cluster     *Cluster // nil for none
 	Log         logging.Options
 	Lists       map[string]*policy.List  // what `when` can ask; the policy has them already
 	Tables      map[string]*policy.Table // what a threshold can be looked up in; the policy has them already

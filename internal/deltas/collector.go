@@ -42,7 +42,8 @@ type Collector struct {
 	open   bool // a snapshot is under way
 }
 
-// followed is a series that persists or is serialized.
+// followed is a series that persists, is serialized or replicates: what this node counts
+// of it.
 type followed struct {
 	policy.Kept
 	snapshot series.Snapshot // nil: there is none, or all was told
@@ -144,7 +145,7 @@ func (c *Collector) turnTo(e Engine, now time.Time) {
 		c.hand(&Batch{Now: now, Series: last})
 	}
 	for _, f := range ended {
-		f.Counter.Unfollow()
+		f.Unfollow()
 	}
 	c.series = nil
 	for _, k := range kept {
@@ -152,21 +153,23 @@ func (c *Collector) turnTo(e Engine, now time.Time) {
 	}
 }
 
-// follow follows those that persist or are serialized, and returns them.
+// follow follows those that persist, are serialized or replicate, and returns them.
 func follow(kept []policy.Kept) []policy.Kept {
-	kept = slices.DeleteFunc(kept, func(k policy.Kept) bool { return !k.Persist && !k.Serialize })
+	kept = slices.DeleteFunc(kept, func(k policy.Kept) bool {
+		return !k.Persist && !k.Serialize && k.Replicate == policy.None
+	})
 	for _, k := range kept {
-		k.Counter.Follow()
+		k.Follow()
 	}
 	return kept
 }
 
-// beginSnapshot begins one of all that persists, in place of any other.
+// beginSnapshot begins one of all that persists or replicates, in place of any other.
 func (c *Collector) beginSnapshot() {
 	c.open = true
 	for _, f := range c.series {
-		if f.Persist {
-			f.snapshot = f.Counter.Snapshot()
+		if f.Persist || f.Replicate != policy.None {
+			f.snapshot = f.Snapshot()
 		}
 	}
 }
@@ -175,7 +178,7 @@ func (c *Collector) beginSnapshot() {
 func (c *Collector) drain() {
 	for _, f := range c.series {
 		f.deltas = nil // those of before are the takers'
-		f.Counter.Deltas(f.note)
+		f.Deltas(f.note)
 	}
 }
 

@@ -1,0 +1,153 @@
+package series
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Beside makes an empty series of the same definition that shares the clock of this
+// one: both have the same windows at any time, whoever reads the clock last.
+func (s *Series) Beside() *Series {
+	return newSeries(s.def, s.clock)
+}
+
+// Beside is [Series.Beside], with the same masks.
+func (d *Distinct) Beside() *Distinct {
+	beside := &Distinct{def: d.def, clock: d.clock, lengths: d.lengths, shards: make([]shard, len(d.shards))}
+	for i := range beside.shards {
+		beside.shards[i].init(d.def.Windows, &beside.keys)
+	}
+	return beside
+}
+
+// Settle puts what Merge would take from the next window into the current one, and
+// reports whether Merge would take it. After that the delta goes into one and the same
+// window of several series that share a clock, even if one begins in between.
+func (s *Series) Settle(d *Delta, now time.Time) bool {
+	return s.Takes(d.Key) && s.clock.settle(d, s.def.Windows, now)
+}
+
+// Settle is [Series.Settle].
+func (d *Distinct) Settle(delta *Delta, now time.Time) bool {
+	return d.Takes(delta.Key) && d.clock.settle(delta, d.def.Windows, now)
+}
+
+func (c *clock) settle(d *Delta, windows int, now time.Time) bool {
+	current, _ := c.read(now)
+	w := c.window(d.Start)
+	if w < current-int64(windows-1) || w > current+1 {
+		return false
+	}
+	d.Start = c.start(min(w, current))
+	return true
+}
+
+// TakeOut takes all that another series counts, keys and networks, out of this one,
+// which is not told. They share a clock, and nobody follows the other one.
+func (s *Series) TakeOut(other *Series) { s.mergeAll(other, -1) }
+
+// PutIn is the opposite of [Series.TakeOut].
+func (s *Series) PutIn(other *Series) { s.mergeAll(other, 1) }
+
+func (s *Series) mergeAll(other *Series, sign int64) {
+	all := other.Snapshot()
+	for more := true; more; {
+		more = all.Next(func(d Delta) {
+			d.Amount *= sign
+			s.merge(d, s.clock.current(), notAtAll)
+		})
+	}
+}
+
+// TakeBack takes what another series counts for a key out of this one, which is not
+// told, and out of the other one, which is. They share a clock, and nobody adds to the
+// other one meanwhile.
+func (s *Series) TakeBack(own *Series, k Key) {
+	if f := own.family(k); f != nil {
+		current := own.clock.current()
+		counts := own.countsAt(current, k, Host)
+		own.Remove(k)
+		s.takeRow(k, f.keyBits(), counts, current)
+	}
+}
+
+// TakeBackBlock is [Series.TakeBack] of all addresses of a block, and of what evicted
+// ones have left to it.
+func (s *Series) TakeBackBlock(own *Series, block netip.Prefix) {
+	k := Key{addr: block.Masked().Addr()}
+	f := own.family(k)
+	if f == nil {
+		return
+	}
+	current, bits := own.clock.current(), uint8(block.Bits())
+	in := blockOf(addressOf(k.addr), bits)
+	for one, counts := range f.walk(f.holding(in.first, bits), in, f.bits, own.span(current, 0, own.def.Windows-1)) {
+		own.Remove(one)
+		s.takeRow(one, f.bits, counts, current)
+	}
+	rest := own.countsAt(current, k, Mask{bits, bits})
+	own.RemoveBlock(block)
+	s.takeRow(k, bits, rest, current)
+}
+
+// countsAt are all windows of a key or a block, when that one is the current one.
+func (s *Series) countsAt(current int64, k Key, m Mask) []int64 {
+	counts := make([]int64, s.def.Windows)
+	s.collect(&tally{span: s.span(current, 0, s.def.Windows-1), windows: counts}, k, m)
+	return counts
+}
+
+// takeRow takes the counts of a key or a block out, the current window first.
+func (s *Series) takeRow(k Key, bits uint8, counts []int64, current int64) {
+	for age, n := range counts {
+		s.merge(Delta{Key: k, Bits: bits, Start: s.clock.start(current - int64(age)), Amount: -n}, s.clock.current(), notAtAll)
+	}
+}
+
+// PutIn lets the series have shown all that another one has, which is not told. They
+// share a clock.
+func (d *Distinct) PutIn(other *Distinct) {
+	for h := range other.holders() {
+		d.show(h, other)
+	}
+}
+
+// TakeOut lets all that another one has shown be only what the rest have, which is
+// not told. They share a clock.
+func (d *Distinct) TakeOut(other *Distinct, rest []*Distinct) {
+	for h := range other.holders() {
+		d.rebuild(h, rest)
+	}
+}
+
+// Rebuild lets a key have shown only what it has in these series, which is not told.
+// They share a clock.
+func (d *Distinct) Rebuild(k Key, of []*Distinct) {
+	if d.Takes(k) {
+		d.rebuild(k.block(Host.bits(k.addr)), of)
+	}
+}
+
+func (d *Distinct) rebuild(h holder, of []*Distinct) {
+	d.forget(h)
+	for _, o := range of {
+		d.show(h, o)
+	}
+}
+
+// show puts in what another one has for a key or a block.
+func (d *Distinct) show(h holder, of *Distinct) {
+	current := d.clock.current()
+	for _, delta := range of.shard(h).shown(h, d.oldest(current), d.clock) {
+		d.merge(delta, current)
+	}
+}
+
+func (d *Distinct) forget(h holder) {
+	sh := d.shard(h)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if i, known := sh.index[h]; known {
+		sh.drop(i)
+	}
+}
