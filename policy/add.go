@@ -77,7 +77,7 @@ func (e *Engine) takeBack(ev *Event, s Stage) {
 // the part of it that a refusal takes back.
 func (ev *Event) ownAmount(c *condition, key series.Key) (own, leaky int64) {
 	for _, done := range ev.state.counted {
-		if Counter(done.add.series) != c.counter || !c.covers(key, done.key) {
+		if done.add.Counter != c.total || !c.covers(key, done.key) {
 			continue
 		}
 		own = addCapped(own, done.amount)

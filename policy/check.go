@@ -227,6 +227,9 @@ func (c *checker) reading(place at, r *Reading) *Series {
 	if r.To >= s.Windows {
 		c.fail(place.in("windows"), "the series has windows 0-%d; %d is beyond", s.Windows-1, r.To)
 	}
+	if r.Scope != WholeScope && s.Replicate == None && s != openSessions {
+		c.fail(place.in("scope"), "series %q does not replicate, so every node has its own counts; leave scope out, or write replicate: cluster at the series", s.Name)
+	}
 	if r.Masked && !s.Type.IsAddress() {
 		c.fail(place.in("mask"), "series %q is of type string and has no masks", s.Name)
 	}

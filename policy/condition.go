@@ -13,7 +13,8 @@ import (
 // condition is a Condition ready to be evaluated.
 type condition struct {
 	Condition
-	counter  Counter
+	total    Counter // the series
+	counter  Counter // the part of it that is read: the total, or this node's own
 	def      series.Definition
 	distinct bool    // it counts different values, of which nobody knows when they leave
 	of       Counter // what a share is of

@@ -110,7 +110,11 @@ func (r *Reading) where() string {
 	if networks := networksText(r.Mask); r.Masked && networks != "" {
 		by = " by " + networks
 	}
-	return by + " in windows " + windowsText(r.From, r.To)
+	where := by + " in windows " + windowsText(r.From, r.To)
+	if r.Scope == NodeScope {
+		where += " on this node"
+	}
+	return where
 }
 
 // networksText names the masks that make networks of addresses. That of the

@@ -119,7 +119,7 @@ func (k *known) findRoles() {
 
 // takes reports whether the key, all of it, has one value of the condition.
 func (k *known) takes(c *condition) bool {
-	t, ok := k.targets[c.counter]
+	t, ok := k.targets[c.total]
 	return ok && (!t.IsBlock() || c.merges(t.Block()))
 }
 
@@ -130,7 +130,7 @@ func (c *condition) merges(block netip.Prefix) bool {
 
 // holds reports whether the condition's series counts the key in any window.
 func (k *known) holds(c *condition) bool {
-	counts, _ := c.counts(k.targets[c.counter].Key, &k.room, k.now)
+	counts, _ := c.counts(k.targets[c.total].Key, &k.room, k.now)
 	return anyCounts(counts)
 }
 
@@ -139,7 +139,7 @@ func (k *known) penalty(r *rule, c *condition) time.Duration {
 	if r.penalties == nil || !k.takes(c) {
 		return 0
 	}
-	return r.penalty(k.engine, c, k.targets[c.counter].Key, k.now)
+	return r.penalty(k.engine, c, k.targets[c.total].Key, k.now)
 }
 
 // rolesIn are those that the key has in a rule that is to be shown; none for any
@@ -193,7 +193,7 @@ func (k *known) evaluate(r *rule, c *condition, roles map[string]bool) Condition
 	if !k.takes(c) || !roles[c.Key.String()] {
 		return s
 	}
-	key := k.targets[c.counter].Key
+	key := k.targets[c.total].Key
 	n, holds, shared := r.meets(k.engine, c, key, &k.room, k.now)
 	s.Measure, s.Holds, s.Shared = c.measure(key, n), No, shared
 	if holds {

@@ -63,19 +63,24 @@ func (e *Engine) newCondition(c Condition) (ready condition, err error) {
 	if ready.counter, err = e.source(&c.Reading); err != nil {
 		return ready, err
 	}
+	ready.total = e.Counter(c.Series)
 	ready.Condition, ready.def = c, ready.counter.Definition()
 	_, ready.distinct = ready.counter.(*series.Distinct)
 	return ready, nil
 }
 
-// source is the series that is read. Without a mask it is asked for whole
-// addresses.
+// source is the series, or the part of it, that is read. Without a mask it is asked
+// for whole addresses.
 func (e *Engine) source(r *Reading) (Counter, error) {
 	if !r.Masked {
 		r.Mask = series.Host
 	}
-	if counter := e.Counter(r.Series); counter != nil {
-		return counter, nil
+	switch l := e.find(r.Series); {
+	case l == nil:
+	case r.Scope == NodeScope:
+		return l.Share(""), nil
+	default:
+		return l.Counter, nil
 	}
 	return nil, UnknownError{"series", r.Series, e.policy.seriesNames()}
 }

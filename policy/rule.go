@@ -133,6 +133,7 @@ type Reading struct {
 	From, To int // the windows, both included; 0 is the current one
 	Mask     series.Mask
 	Masked   bool // Mask was given
+	Scope    Scope
 }
 
 // readings are all counts that the condition reads.

@@ -61,6 +61,9 @@ func describe(out io.Writer, conf *config.Config) {
 	fmt.Fprintf(w, "mode\t%s\n", mode(p))
 	fmt.Fprintf(w, "on_error\t%s\n", p.OnError)
 	fmt.Fprintf(w, "max_sessions\t%d\n", conf.MaxSessions)
+	if conf.Cluster != nil {
+		fmt.Fprintf(w, "cluster\t%s\n", conf.Cluster)
+	}
 	for _, name := range slices.Sorted(maps.Keys(conf.Lists)) {
 		fmt.Fprintf(w, "list %s\t%s\n", name, conf.Lists[name])
 	}
@@ -118,6 +121,9 @@ func describeSeries(out io.Writer, p *policy.Policy) {
 			}
 			if s.Serialize {
 				windows += ", serialize"
+			}
+			if s.Replicate != policy.None {
+				windows += fmt.Sprintf(", replicate %s", s.Replicate)
 			}
 			if i > 0 {
 				name, kind, windows = "", "", ""

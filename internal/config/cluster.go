@@ -1,11 +1,23 @@
 package config
 
-import "crypto/tls"
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
 
 // Cluster is how several nodes count as one.
 type Cluster struct {
 	Name   string // keeps several clusters on one server apart
-	Node   string // this node's name, which no other one has; "" in what Parse returns: Load sets the host name
+	Node   string // this node's name, which no other one has; what Parse returns may have none: Load takes that of the host
 	Role   Role
 	Valkey Valkey
 }
@@ -23,6 +35,11 @@ var roleNames = []string{"node", "manager"}
 
 func (r Role) String() string { return roleNames[r] }
 
+func parseRole(name string) (Role, bool) {
+	i := slices.Index(roleNames, name)
+	return Role(max(i, 0)), i >= 0
+}
+
 // Valkey is the server through which the nodes of a cluster hear of each other, Valkey
 // or Redis.
 type Valkey struct {
@@ -31,4 +48,159 @@ type Valkey struct {
 	Username  string      // "" for the default user
 	Password  string      // "" for none
 	TLS       *tls.Config // nil: the connection is not encrypted
+}
+
+// defaultCluster is the name of a cluster that is alone on its server.
+const defaultCluster = "main"
+
+// decodeCluster decodes how this node counts with others.
+//
+//	key     default        what, and what follows
+//	name    main           keeps several clusters on one server apart: a name
+//	node    the host name  this node's name, which no other one may have; the attribute node is it too
+//	role    node           node, or manager: has the series with replicate: manager too
+//	valkey  required       the server: decodeValkey
+//
+// A name has 1 to 64 letters, digits, dots, dashes and underscores; capital letters
+// count as small ones.
+func (d *decoder) decodeCluster(n node) {
+	c := &Cluster{Name: defaultCluster}
+	d.config.Cluster = c
+	n.mapping("a mapping such as {node: mx1, valkey: {addresses: valkey.example.com:6379}}",
+		optional("name", set(&c.Name, clusterName)),
+		optional("node", set(&c.Node, clusterName)),
+		optional("role", set(&c.Role, choice("role", roleNames, parseRole))),
+		required("valkey", "valkey: {addresses: valkey.example.com:6379}", func(n node) { d.decodeValkey(n, &c.Valkey) }),
+	)
+}
+
+// aName is what can stand in the keys on the server.
+var aName = regexp.MustCompile(`\A[a-z0-9._-]{1,64}\z`)
+
+func clusterName(n node) string {
+	text := n.text("a name, such as mx1")
+	name := strings.ToLower(text)
+	if text != "" && !aName.MatchString(name) {
+		n.errorf("%s needs 1 to 64 letters, digits, dots, dashes and underscores, such as mx1, not %q", n.name, text)
+	}
+	return name
+}
+
+// decodeValkey decodes where the server is.
+//
+//	key            default   what, and what follows
+//	addresses      required  host:port, or a list: one server; some nodes of Valkey Cluster; or Sentinels
+//	sentinel       none      the name under which the Sentinels know the server; the addresses are theirs
+//	username       default   the user
+//	password_file  none      a file whose text, without the end of its line, is the password; other users must not be
+//	                         able to read it
+//	tls            false     true: encrypted, and the certificate must be one that this system trusts; or {ca: file.pem}:
+//	                         one that is signed by these
+func (d *decoder) decodeValkey(n node, v *Valkey) {
+	n.mapping("a mapping such as {addresses: valkey.example.com:6379}",
+		required("addresses", "addresses: valkey.example.com:6379", func(n node) {
+			for _, item := range n.items() {
+				if address := serverAddress(item); slices.Contains(v.Addresses, address) {
+					item.errorf("%s is named twice", address)
+				} else {
+					v.Addresses = append(v.Addresses, address)
+				}
+			}
+		}),
+		optional("sentinel", func(n node) { v.Sentinel = n.text("the name of a server, such as mymaster") }),
+		optional("username", func(n node) { v.Username = n.text("the name of a user") }),
+		optional("password_file", set(&v.Password, d.password)),
+		optional("tls", set(&v.TLS, d.tls)),
+	)
+}
+
+// serverAddress is host:port of a server.
+func serverAddress(n node) string {
+	text := n.text("a server, such as valkey.example.com:6379")
+	host, port, err := net.SplitHostPort(text)
+	number, badPort := strconv.ParseUint(port, 10, 16)
+	if text != "" && (err != nil || host == "" || badPort != nil || number == 0) {
+		n.errorf("%s needs host:port, such as valkey.example.com:6379 or [::1]:6379, not %q", n.name, text)
+	}
+	return text
+}
+
+// password is the text of a private file.
+func (d *decoder) password(n node) string {
+	name := n.text("a file's name")
+	if name == "" {
+		return ""
+	}
+	path := d.relative(name)
+	data, err := d.read(path)
+	text := string(bytes.TrimRight(data, "\r\n"))
+	switch {
+	case err != nil:
+		n.errorf("cannot read %s: %s", path, reason(err))
+	case text == "" || strings.ContainsAny(text, "\r\n\x00"):
+		n.errorf("%s does not hold a password, which is one line", path)
+	default:
+		if err := private(path); err != nil {
+			n.errorf("cannot trust %s: %s", path, reason(err))
+		}
+	}
+	return text
+}
+
+// tls is nil for an open connection.
+func (d *decoder) tls(n node) *tls.Config {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if n.Kind != yaml.MappingNode {
+		if !n.boolean() {
+			return nil
+		}
+		return conf
+	}
+	n.mapping("true, or a mapping such as {ca: valkey-ca.pem}",
+		required("ca", "ca: valkey-ca.pem", func(n node) {
+			name := n.text("a file's name")
+			if name == "" {
+				return
+			}
+			path := d.relative(name)
+			data, err := d.read(path)
+			conf.RootCAs = x509.NewCertPool()
+			switch {
+			case err != nil:
+				n.errorf("cannot read %s: %s", path, reason(err))
+			case !conf.RootCAs.AppendCertsFromPEM(data):
+				n.errorf("%s holds no certificate; it needs one or more as PEM, which begin with -----BEGIN CERTIFICATE-----", path)
+			}
+		}),
+	)
+	return conf
+}
+
+// String tells all of it but the password, as `check` shows it.
+func (c *Cluster) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: node %s, role %s, valkey %s", c.Name, c.Node, c.Role, strings.Join(c.Valkey.Addresses, " "))
+	if c.Valkey.Sentinel != "" {
+		fmt.Fprintf(&b, " (Sentinels of %s)", c.Valkey.Sentinel)
+	}
+	if c.Valkey.Username != "" {
+		fmt.Fprintf(&b, ", user %s", c.Valkey.Username)
+	}
+	if c.Valkey.TLS != nil {
+		b.WriteString(", TLS")
+	}
+	return b.String()
+}
+
+// name gives the node the host's name, unless it has one of its own, which then is the
+// policy's too.
+func (c *Cluster) name(host string) (node string, err error) {
+	switch {
+	case c.Node != "":
+	case aName.MatchString(host):
+		c.Node = host
+	default:
+		return host, fmt.Errorf("the name of this host, %q, cannot be a node's; write cluster: {node: mx1, …}", host)
+	}
+	return c.Node, nil
 }

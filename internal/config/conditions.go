@@ -29,13 +29,14 @@ func (d *decoder) conditions(items []node) []policy.Condition {
 //	windows    0                 a window, or a range whose counts are summed, such as 0-5; 0 is the current one
 //	mask       whole addresses   bits of a network that is counted as one: a number for a series of one family,
 //	                             {ipv4: 24, ipv6: 64} for any address series
+//	scope      cluster           of a series that replicates: cluster, or node: what this node alone has counted
 //	sliding    false             true: the last window weighs as much as the current one has still to come; only
 //	                             where the threshold is a number
 //	above, at_least, below, at_most
 //	           one is required   a whole number; {table: user_limits, default: 200}: the number that a table has
 //	                             for the key; a share of another count, such as 50%, or a multiple of a mean,
 //	                             such as 5x, with at most three decimals
-//	of         with a share      {series, windows, mask}: the other count, of the same key
+//	of         with a share      {series, windows, mask, scope}: the other count, of the same key
 //	baseline   with a multiple   {windows: 1-5}: the earlier windows whose mean it is of
 //	min        1                 with a share: below this in `of` the condition does not hold; with a multiple
 //	                             it is required: below this in the count itself
@@ -52,7 +53,6 @@ func (d *decoder) condition(n node) policy.Condition {
 		optional("of", func(n node) { c.Of = d.of(n) }),
 		optional("baseline", set(&c.Baseline, baseline)),
 		optional("min", func(n node) { c.Min = n.integer(1, math.MaxInt64) }),
-		unbuilt("scope", "every node counts by itself"),
 	)
 	n.mapping("a mapping such as {series: connections, above: 100}", fields...)
 	n.oneThreshold()
@@ -66,6 +66,12 @@ func (d *decoder) reading(r *policy.Reading) []field {
 		required("series", "series: connections", func(n node) { r.Series = n.text("the name of a series") }),
 		optional("windows", func(n node) { r.From, r.To = windows(n) }),
 		optional("mask", func(n node) { r.Mask, r.Masked = d.mask(n, r.Series), true }),
+		optional("scope", func(n node) {
+			r.Scope = choice("scope", policy.ScopeNames(), policy.ParseScope)(n)
+			if d.top.lacks("cluster") {
+				n.errorf("scope needs a cluster: without one every node counts by itself; leave it out")
+			}
+		}),
 	}
 }
 

@@ -7,7 +7,7 @@
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
 // conditions.go, lists.go, tables.go, files.go, monitors.go, listen.go, admin.go,
-// notify.go, history.go.
+// notify.go, history.go, cluster.go.
 //
 // # Values
 //
@@ -18,12 +18,6 @@
 // one; only rules and any are always lists. Paths are relative to the
 // configuration's directory. Aliases, merge keys and tags are refused, and so
 // is a second document.
-//
-// # Keys that are refused by name
-//
-// What the project means to have and does not have yet is not ignored, not
-// even when it is switched off: the error names the key and what holds
-// instead.
 package config
 
 import (
@@ -59,6 +53,7 @@ import (
 //	state_dir    none                  a directory for what is to survive a restart; it is made if it is missing
 //	history      none                  where the windows of series with serialize go: decodeHistory
 //	admin        none                  where the running daemon is asked: decodeAdmin
+//	cluster      none                  the other nodes that count with this one: decodeCluster
 //	lists        none                  names to lists that `when` can ask: decodeLists
 //	tables       none                  names to thresholds by key: decodeTables
 //	notify       none                  names to people that rules can tell: target
@@ -99,6 +94,11 @@ func Load(path string) (*Config, error) {
 		return nil, Errors{{File: path, Msg: "cannot learn the name of this host: " + reason(err)}}
 	}
 	c.Policy.Node = strings.ToLower(host) // as all text attributes are
+	if c.Cluster != nil {
+		if c.Policy.Node, err = c.Cluster.name(c.Policy.Node); err != nil {
+			return nil, Errors{{File: path, Msg: err.Error()}}
+		}
+	}
 	return c, nil
 }
 
@@ -174,13 +174,13 @@ func (d *decoder) decode(n node) {
 		optional("state_dir", set(&d.config.StateDir, d.directory)),
 		optional("history", d.decodeHistory),
 		optional("admin", d.decodeAdmin),
+		optional("cluster", d.decodeCluster),
 		optional("lists", d.decodeLists),
 		optional("tables", d.decodeTables),
 		optional("notify", d.decodeNotify),
 		optional("monitors", d.decodeMonitors),
 		optional("series", d.decodeSeries),
 		optional("rules", d.decodeRules),
-		unbuilt("cluster", "every node counts by itself"),
 	)
 	if !n.has("listen") {
 		l, err := milter.ParseAddress(defaultListen)

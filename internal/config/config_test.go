@@ -13,7 +13,7 @@ import (
 // such modes.
 func TestMain(m *testing.M) {
 	for path, mode := range map[string]fs.FileMode{
-		"good/admin.token": 0o640, "bad/short.token": 0o600, "bad/words.token": 0o600, "bad/open.token": 0o644,
+		"good/admin.token": 0o640, "good/valkey.password": 0o600, "bad/two-lines.password": 0o600, "bad/short.token": 0o600, "bad/words.token": 0o600, "bad/open.token": 0o644,
 	} {
 		if err := os.Chmod(filepath.Join("testdata", path), mode); err != nil {
 			panic(err)

@@ -36,6 +36,7 @@ func (d *decoder) decodeMonitors(n node) {
 //	max_keys   1000000   as a series has it, for each of the three
 //	persist    false     as a series has it
 //	serialize  false     as a series has it
+//	replicate  none      as a series has it
 func (d *decoder) monitor(n node) policy.Series {
 	m := policy.Series{Definition: series.Definition{Type: series.IP, MaxKeys: series.DefaultMaxKeys}}
 	n.name = "a monitor"

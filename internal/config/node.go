@@ -200,7 +200,6 @@ type field struct {
 	name    string
 	decode  func(node)
 	example string // a required key: how it may look
-	unbuilt string // a key that the design has and no version yet: what holds instead
 }
 
 func optional(name string, decode func(node)) field { return field{name: name, decode: decode} }
@@ -208,8 +207,6 @@ func optional(name string, decode func(node)) field { return field{name: name, d
 func required(name, example string, decode func(node)) field {
 	return field{name: name, decode: decode, example: example}
 }
-
-func unbuilt(name, instead string) field { return field{name: name, unbuilt: instead} }
 
 // set is the decode function that stores what decode makes of the node.
 func set[T any](to *T, decode func(node) T) func(node) {
@@ -230,8 +227,6 @@ func (n node) mapping(want string, fields ...field) {
 		switch {
 		case at < 0:
 			n.without(f, misspelt || n.has(f.name) || n.has("<<"))
-		case f.decode == nil:
-			entries[at].key.errorf("%s is not built yet; leave it out: %s", f.name, f.unbuilt)
 		default:
 			value := entries[at].value
 			value.example = f.example

@@ -140,6 +140,8 @@ func (d *decoder) echoInReading(reading node, field string) bool {
 		return reading.unsure(field) || d.lostSeries(reading.value("series"))
 	case "windows":
 		return reading.unsure(field) || series.unsure("windows")
+	case "scope":
+		return reading.unsure(field) || series.unsure("replicate")
 	default: // mask, key
 		return reading.unsure(field) || series.unsure("type")
 	}

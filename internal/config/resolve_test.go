@@ -74,18 +74,16 @@ rules:
 `, `f:3:50: series "connections": windows must be 1 to 1024, not 0
 f:3:77: series "connections" is of type ip, whose key is one address, client_address or server_address, not client_address|client_port; a series of type string takes any key
 f:7:66: rule "flood": mask needs a number for each family, since series "connections" holds both; write {ipv4: 24, ipv6: 64}`},
-		{"what is not built is not what is missing", `
+		{"whether a series replicates is in doubt, so scope may be right", `
+cluster: {valkey: {addresses: "valkey.example.com:6379"}}
 series:
   connections: {type: ip, interval: 5m, windows: 3, replicate: all, add: {at: connect}}
 rules:
   - name: flood
     at: connect
-    if: {series: connections, windows: 0-9, scope: cluster}
-`, `f:3:53: series "connections": replicate is not built yet; leave it out: every node counts by itself
-f:5:5: rule "flood": a rule needs then: accept, tempfail, reject, disconnect, discard, quarantine; or delay, header or notify
-f:7:9: rule "flood": the threshold is missing; write one of above, at_least, below, at_most, for example above: 100
-f:7:40: rule "flood": the series has windows 0-2; 9 is beyond
-f:7:45: rule "flood": scope is not built yet; leave it out: every node counts by itself`},
+    if: {series: connections, scope: cluster, above: 1}
+    then: reject
+`, `f:4:64: series "connections": unknown way to replicate "all"; there are none, cluster, manager`},
 		{"a series' name is told once, and its fields as well", `
 series:
   a/b: {type: ip, interval: 5m, windows: 0, add: {at: connect, key: sender}}

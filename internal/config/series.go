@@ -38,6 +38,8 @@ func seriesSubject(name string) string { return fmt.Sprintf("series %q", name) }
 //	                    leave, and go on to count in their networks; with distinct 20000, and none go on to count
 //	persist   false     true: what it counts is there again after a restart; needs state_dir
 //	serialize false     true: its windows are written to the history when they end; needs history, and with distinct 2 windows
+//	replicate none      cluster: the nodes of the cluster count as one; manager: only managers have the counts of all,
+//	                    the others their own; needs cluster
 func (d *decoder) decodeOneSeries(n node, s *policy.Series) {
 	n.name = "a series"
 	fields := []field{required("type", "type: ip", set(&s.Type, choice("type", series.TypeNames(), series.ParseType)))}
@@ -105,7 +107,12 @@ func (d *decoder) extent(s *policy.Series) []field {
 				n.errorf("serialize needs a history to write to; write for example history: {dir: ./state/history} at the top")
 			}
 		}),
-		unbuilt("replicate", "every node counts by itself"),
+		optional("replicate", func(n node) {
+			s.Replicate = choice("way to replicate", policy.ReplicateNames(), policy.ParseReplicate)(n)
+			if s.Replicate != policy.None && d.top.lacks("cluster") {
+				n.errorf("replicate needs a cluster to tell; write for example cluster: {node: mx1, valkey: {addresses: valkey.example.com:6379}} at the top")
+			}
+		}),
 	}
 }
 

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -87,7 +89,8 @@ func TestQuantities(t *testing.T) {
 	}
 }
 
-// everything.yaml spells every key in every way; this is what it means.
+// everything.yaml spells every key in every way, but those of cluster.yaml; this is
+// what it means.
 func TestEverything(t *testing.T) {
 	c, err := Load("testdata/good/everything.yaml")
 	if err != nil {
@@ -196,6 +199,45 @@ func TestEverything(t *testing.T) {
 			"connections in windows 0 at least -1, or what table none has for the key",
 		})
 	})
+}
+
+func TestCluster(t *testing.T) {
+	c, err := Load("testdata/good/cluster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := c.Cluster.Valkey.TLS
+	if conf == nil || conf.MinVersion != tls.VersionTLS12 || conf.RootCAs.Equal(x509.NewCertPool()) {
+		t.Errorf("TLS is %+v, without the authority of ca.pem", conf)
+	}
+	c.Cluster.Valkey.TLS = nil
+	same(t, *c.Cluster, Cluster{Name: "mail", Node: "mx1", Role: RoleManager, Valkey: Valkey{
+		Addresses: []string{"sentinel1.example.com:26379", "[2001:db8::2]:26379"},
+		Sentinel:  "mymaster", Username: "audit", Password: "a long secret, with blanks",
+	}})
+	same(t, c.Policy.Node, "mx1")
+	var replicate []policy.Replicate
+	for _, s := range c.Policy.Series {
+		replicate = append(replicate, s.Replicate)
+	}
+	same(t, replicate, []policy.Replicate{policy.Manager, policy.Manager, policy.Manager, policy.Cluster, policy.None})
+	flood := c.Policy.Rules[0].Any
+	same(t, []policy.Scope{flood[0].Scope, flood[1].Scope, flood[1].Of.Scope, flood[2].Scope},
+		[]policy.Scope{policy.ClusterScope, policy.NodeScope, policy.ClusterScope, policy.NodeScope})
+}
+
+func TestNodesOfAClusterHaveNames(t *testing.T) {
+	var c Cluster
+	if node, err := c.name("mx1.example.com"); err != nil || node != "mx1.example.com" || c.Node != node {
+		t.Errorf("without a name the node is %q, %v; want that of the host", node, err)
+	}
+	if node, err := c.name("other"); err != nil || node != "mx1.example.com" {
+		t.Errorf("with a name the node is %q, %v", node, err)
+	}
+	c.Node = ""
+	if _, err := c.name("mx 1"); err == nil {
+		t.Error("a host's name with a space is taken")
+	}
 }
 
 func absolute(t *testing.T, path string) string {
