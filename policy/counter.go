@@ -66,19 +66,16 @@ func (e *Engine) Counters() []Counter {
 // Open is open_sessions.
 func (e *Engine) Open() *Lasting { return e.open }
 
-// Lasting is the series of that name, also open_sessions; nil when there is none.
-func (e *Engine) Lasting(name string) *Lasting { return e.find(name) }
-
 // Counter is the series of that name; nil when there is none.
 func (e *Engine) Counter(name string) Counter {
-	if l := e.find(name); l != nil {
+	if l := e.Lasting(name); l != nil {
 		return l.Counter
 	}
 	return nil
 }
 
-// find is the series of that name; nil when there is none.
-func (e *Engine) find(name string) *Lasting {
+// Lasting is the series of that name, also open_sessions; nil when there is none.
+func (e *Engine) Lasting(name string) *Lasting {
 	if name == OpenSessions {
 		return e.open
 	}

@@ -42,7 +42,7 @@ func (e *Engine) showValue(ev *Event, s Stage, a *add, key series.Key, value str
 	if value == "" {
 		return
 	}
-	a.show(key, value, now)
+	a.Show(key, value, now)
 	if e.log.adds {
 		e.log.add(ev, s, a.Definition.Name, key, clientText("value", strings.Clone(value)))
 	}

@@ -75,7 +75,7 @@ func (e *Engine) source(r *Reading) (Counter, error) {
 	if !r.Masked {
 		r.Mask = series.Host
 	}
-	switch l := e.find(r.Series); {
+	switch l := e.Lasting(r.Series); {
 	case l == nil:
 	case r.Scope == NodeScope:
 		return l.Share(""), nil

@@ -102,9 +102,9 @@ func (l *Lasting) enter() {
 	}
 }
 
-// show notes that a key has shown a value here. The ledger has it first: what it has
+// Show notes that a key has shown a value here. The ledger has it first: what it has
 // finds its way into the total whenever that is put together anew.
-func (l *Lasting) show(k series.Key, value string, now time.Time) {
+func (l *Lasting) Show(k series.Key, value string, now time.Time) {
 	if own, ok := l.Own.(*series.Distinct); ok {
 		own.Add(k, value, now)
 	}

@@ -58,12 +58,12 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 		if !now.IsZero() {
 			l.Counter.Begin(now)
 		}
-		l = changes.follow(e.find(s.Name), l, now)
+		l = changes.follow(e.Lasting(s.Name), l, now)
 		next.series = append(next.series, l)
 		next.planAdds(s, l)
 	}
 	for _, l := range e.series {
-		if next.find(l.Definition.Name) == nil {
+		if next.Lasting(l.Definition.Name) == nil {
 			changes.Dropped = append(changes.Dropped, l.Definition.Name)
 		}
 	}
