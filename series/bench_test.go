@@ -172,6 +172,51 @@ func BenchmarkAddFollowed(b *testing.B) {
 	}
 }
 
+// BenchmarkAddReplicated is BenchmarkAddFollowed of a series that replicates: what is
+// told goes into the ledger first, which tells it. Alone/… are the adds without that,
+// which another goroutine does.
+func BenchmarkAddReplicated(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		s := filled(b, kind.typ, 6, keys)
+		own := s.Beside()
+		own.PutIn(s)
+		s.Follow()
+		own.Follow()
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			for _, alone := range []bool{false, true} {
+				name := kind.name + "/" + draw.name
+				if alone {
+					name = "Alone/" + name
+				}
+				b.Run(name, func(b *testing.B) {
+					i, told := 0, 0
+					enter := func() {
+						s.Deltas(func(d Delta) { own.Apply(d) })
+						own.Deltas(func(Delta) { told++ })
+					}
+					for b.Loop() {
+						s.Add(row[i%len(row)], 1, benchTime)
+						if i++; i%2000 == 0 {
+							if alone {
+								b.StopTimer()
+							}
+							enter()
+							if alone {
+								b.StartTimer()
+							}
+						}
+					}
+					if enter(); told != i {
+						b.Errorf("%d adds are told of %d", told, i)
+					}
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkSnapshot tells a million keys, and BenchmarkMerge takes them in.
 func BenchmarkSnapshot(b *testing.B) {
 	for i, kind := range kinds {

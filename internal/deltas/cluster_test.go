@@ -266,7 +266,7 @@ func (m *member) poll(nodes []*member, now time.Time) {
 // catchUp reads a node's series up to its end, or as far as there is no gap.
 func (m *member) catchUp(l *policy.Lasting, of subject, node string, now time.Time) {
 	snapshot := m.bus.latest[of]
-	if m.read[of] == 0 && snapshot.number > 0 {
+	if m.read[of] == 0 {
 		m.begin(l, of, node, snapshot, now)
 	}
 	for _, e := range m.bus.streams[of] {
