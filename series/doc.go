@@ -53,6 +53,14 @@
 // be added up in any order. A [Snapshot] tells all there is, a few keys at a time,
 // in between. Another series of the same definition merges both ([Series.Merge]).
 //
+// # Parts
+//
+// What several nodes count is a total and, for each node, a part of it. They share a
+// clock ([Series.Beside]), so each window is the same one in all of them, and what a
+// part has can be taken out of the total ([Series.TakeOut]) to the last count. A key that
+// had to leave the total counts on in its networks, and takes less than nothing out when
+// its part does; put in again, it is right again.
+//
 // # Limits
 //
 // Counts are 64 bits wide, stop at ±(2⁶³-1), and may be negative. A count or the

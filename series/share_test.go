@@ -1,0 +1,191 @@
+package series
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// divided is a series of two nodes: this one's ledger and another one's share.
+type divided struct {
+	*Series
+	own, share *Series
+}
+
+func newDivided(t *testing.T, d Definition) divided {
+	s, err := Define(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, share := s.Beside(), s.Beside()
+	s.Follow()
+	own.Follow()
+	return divided{s, own, share}
+}
+
+// add counts a key here, or lets the other node tell it.
+func (x divided) add(r *rand.Rand, k Key, now time.Time) {
+	n := 1 + r.Int64N(9)
+	if r.IntN(2) == 0 {
+		x.Add(k, n, now)
+		return
+	}
+	d := Delta{Key: k, Bits: 128, Start: now.Truncate(time.Minute).Unix(), Amount: n}
+	if k.addr.Is4() {
+		d.Bits = 32
+	}
+	if x.Settle(&d, now) {
+		x.share.Merge(d, now)
+		x.Merge(d, now)
+	}
+}
+
+func (x divided) enter() { x.Deltas(func(d Delta) { x.own.Apply(d) }) }
+
+// What is taken back or out leaves exactly what the other part counts, in every key and
+// network, also when keys had to leave; and the ledger tells what it has taken back.
+func TestWhatIsTakenOutLeavesTheRest(t *testing.T) {
+	for _, maxKeys := range []int{0, 300} {
+		for seed := range uint64(4) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: maxKeys})
+			now := at("10:00:00")
+			for range 4000 {
+				now = now.Add(time.Duration(r.IntN(60)) * time.Millisecond)
+				x.add(r, numbered(r.IntN(600), r.IntN(4) == 0), now)
+			}
+			x.enter()
+			other := defined(t, x.def)
+			x.own.Deltas(func(d Delta) { other.Merge(d, now) })
+			block := netip.PrefixFrom(numbered(0, false).addr, 24+r.IntN(4)).Masked()
+			x.TakeBackBlock(x.own, block)
+			k := numbered(599, false)
+			x.TakeBack(x.own, k)
+			x.own.Deltas(func(d Delta) {
+				if !d.Removed {
+					t.Errorf("%+v is told as no removal", d)
+				}
+				other.Merge(d, now)
+			})
+			masks := []Mask{{}, {8, 16}, {16, 48}, {24, 64}}
+			if maxKeys == 0 {
+				masks = append(masks, Host, Mask{uint8(block.Bits()), 128})
+			} else {
+				masks = []Mask{{}}
+			}
+			in := Key{addr: block.Addr()}
+			for _, m := range masks {
+				for i := range 600 {
+					k := numbered(i, false)
+					got, _ := other.Counts(nil, k, m, now)
+					if want, _ := x.own.Counts(nil, k, m, now); !slices.Equal(got, want) {
+						t.Fatalf("who was told has %v for %s/%d, want %v", got, k, m.IPv4, want)
+					}
+				}
+			}
+			if n := x.own.Count(in, Mask{uint8(block.Bits()), 0}, 0, 3, now); n != 0 {
+				t.Errorf("the ledger has %d in the block that was taken back", n)
+			}
+			same := func(what string, want func(k Key, m Mask) []int64) {
+				for _, m := range masks {
+					for i := range 600 {
+						k := numbered(i, false)
+						if got, _ := x.Counts(nil, k, m, now); !slices.Equal(got, want(k, m)) {
+							t.Fatalf("seed %d, %d keys, %s: %s/%d counts %v, want %v", seed, maxKeys, what, k, m.IPv4, got, want(k, m))
+						}
+					}
+				}
+			}
+			same("after taking back", func(k Key, m Mask) []int64 {
+				own, _ := x.own.Counts(nil, k, m, now)
+				share, _ := x.share.Counts(nil, k, m, now)
+				for i := range own {
+					own[i] += share[i]
+				}
+				return own
+			})
+			x.TakeOut(x.share)
+			same("without the share", func(k Key, m Mask) []int64 {
+				own, _ := x.own.Counts(nil, k, m, now)
+				return own
+			})
+			x.Deltas(func(d Delta) { t.Errorf("the total tells %+v", d) })
+		}
+	}
+}
+
+func defined(t *testing.T, d Definition) *Series {
+	s, err := Define(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A window begins for all that share a clock at once, by whichever of them it was read.
+func TestSharedClocks(t *testing.T) {
+	s := define(t, IP, time.Minute, 3)
+	beside := s.Beside()
+	k := key("192.0.2.1")
+	s.Add(k, 1, at("10:00:59"))
+	d := Delta{Key: k, Bits: 32, Start: at("10:01:00").Unix(), Amount: 5}
+	if !s.Settle(&d, at("10:00:59")) || d.Start != at("10:00:00").Unix() {
+		t.Errorf("the next window settles at %s, want the current one", time.Unix(d.Start, 0).UTC())
+	}
+	s.Add(k, 1, at("10:01:00"))
+	beside.Merge(d, at("10:01:00"))
+	if n := beside.Count(k, Host, 1, 1, at("10:01:00")); n != 5 {
+		t.Errorf("%d are in the window before, want 5", n)
+	}
+	s.Add(k, 1, at("09:00:00")) // a step back
+	if got, _ := beside.Counts(nil, k, Host, at("09:00:00")); fmt.Sprint(got) != "[0 5 0]" {
+		t.Errorf("after a step back it counts %v, want what it had in the window before", got)
+	}
+	for what, late := range map[string]Delta{
+		"a window that has left": {Key: k, Start: at("08:57:00").Unix()},
+		"one of a far future":    {Key: k, Start: at("09:02:00").Unix()},
+		"a key of another type":  {Key: TextKey("text"), Start: at("09:00:00").Unix()},
+	} {
+		if s.Settle(&late, at("09:00:00")) {
+			t.Errorf("%s is taken", what)
+		}
+	}
+}
+
+func TestValuesThatOnePartHasStay(t *testing.T) {
+	now := at("10:00:00")
+	d := defineDistinct(t, Definition{Type: IP, Interval: time.Minute, Windows: 3}, Mask{24, 64})
+	one, other := d.Beside(), d.Beside()
+	k := key("192.0.2.1")
+	for i := range 100 { // half of them are shown to both, and some make a sketch
+		value := fmt.Sprint(i)
+		if i < 70 {
+			one.Add(k, value, now)
+			d.Add(k, value, now)
+		}
+		if i >= 60 {
+			other.Add(k, value, now)
+			d.Add(k, value, now)
+		}
+	}
+	d.TakeOut(other, []*Distinct{one})
+	for _, m := range []Mask{Host, {24, 64}} {
+		if got, want := d.Count(k, m, 0, 2, now), one.Count(k, m, 0, 2, now); got != want {
+			t.Errorf("under /%d it has %d values, want %d", m.IPv4, got, want)
+		}
+	}
+	d.PutIn(other)
+	if n := d.Count(k, Host, 0, 2, now); n < 97 || n > 103 {
+		t.Errorf("with the other part it has about %d values, want 100", n)
+	}
+	d.Rebuild(k, []*Distinct{other})
+	if got := d.Count(k, Host, 0, 2, now); got != 40 {
+		t.Errorf("put together anew of one part it has %d values, want 40", got)
+	}
+	if got := d.Count(k, Mask{24, 64}, 0, 2, now); got < 97 {
+		t.Errorf("its block has %d values: it forgets none with a key", got)
+	}
+}
