@@ -17,7 +17,7 @@ type Lasting struct {
 	Of         *Distinct     // what different values are counted of; nil: events or amounts
 	Masks      []series.Mask // under which a distinct one counts blocks
 	Counter    Counter       // series or distinct: the total of all nodes
-	Own        Counter       // what this node has told others of it; nil where the series does not replicate
+	Own        Counter       // the ledger of what this node has told of it; nil where the series does not replicate
 
 	series   *series.Series   // nil in a distinct one
 	distinct *series.Distinct // nil in any other

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,33 +11,10 @@ import (
 	"github.com/audit-milter/audit-milter/series"
 )
 
-// Replicate says to which other nodes of the cluster a series' counts go.
-type Replicate uint8
-
-// The values.
-const (
-	None Replicate = iota
-	Cluster
-	Manager // only to those whose role it is
-)
-
-var replicateNames = [...]string{"none", "cluster", "manager"}
-
-func (r Replicate) String() string { return replicateNames[r] }
-
-// ParseReplicate understands what the configuration says.
-func ParseReplicate(name string) (Replicate, bool) {
-	i := slices.Index(replicateNames[:], name)
-	return Replicate(max(i, 0)), i >= 0
-}
-
-// ReplicateNames are the spellings.
-func ReplicateNames() []string { return replicateNames[:] }
-
 // parts are what the total of a series that replicates consists of, beside its own.
 type parts struct {
-	mu     sync.Mutex // held by who changes a part and the total
-	wishes []series.Delta
+	mu     sync.Mutex                         // held by who changes a part and the total
+	wishes []series.Delta                     // of removals by hand since the last tick
 	others atomic.Pointer[map[string]Counter] // by node; the map is never changed
 	own    Counter                            // what this node has counted, the event in hand included
 }
@@ -320,62 +296,6 @@ func (l *Lasting) takeBack(k series.Key, bits uint8) {
 			l.series.TakeBackBlock(own, netip.PrefixFrom(k.Addr(), int(bits)))
 		} else {
 			l.series.TakeBack(own, k)
-		}
-	}
-}
-
-// ownCount is what this node has counted of a series of events or amounts: the total
-// without the shares, so the event in hand is in it.
-type ownCount struct {
-	*series.Series // the total
-	of             *Lasting
-}
-
-// Count is that of a [Counter].
-func (o *ownCount) Count(k series.Key, m series.Mask, from, to int, now time.Time) int64 {
-	total := o.Series.Count(k, m, from, to, now)
-	var others int64
-	for _, share := range o.of.shares() {
-		others = addCapped(others, share.Count(k, m, from, to, now))
-	}
-	return without(total, others)
-}
-
-// Counts is that of a [Counter].
-func (o *ownCount) Counts(dst []int64, k series.Key, m series.Mask, now time.Time) (counts []int64, elapsed time.Duration) {
-	counts, elapsed = o.Series.Counts(dst, k, m, now)
-	return o.apart(counts, k, m, now), elapsed
-}
-
-// apart takes what the others have counted out of a key's counts.
-func (o *ownCount) apart(counts []int64, k series.Key, m series.Mask, now time.Time) []int64 {
-	others := make([]int64, len(counts))
-	var room []int64
-	for _, share := range o.of.shares() {
-		room, _ = share.Counts(room, k, m, now)
-		for i, n := range room {
-			others[i] = addCapped(others[i], n)
-		}
-	}
-	for i, n := range others {
-		counts[i] = without(counts[i], n)
-	}
-	return counts
-}
-
-// without is a count without what others have of it. They may have evicted fewer keys
-// than the total: that makes no count negative.
-func without(total, others int64) int64 {
-	return max(addCapped(total, -others), min(total, 0))
-}
-
-// All is that of a [Counter].
-func (o *ownCount) All(now time.Time) iter.Seq2[series.Key, []int64] {
-	return func(yield func(series.Key, []int64) bool) {
-		for k, counts := range o.Series.All(now) {
-			if counts = o.apart(counts, k, series.Host, now); anyCounts(counts) && !yield(k, counts) {
-				return
-			}
 		}
 	}
 }

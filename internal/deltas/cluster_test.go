@@ -112,7 +112,7 @@ type member struct {
 	dropped bool              // the server lacks something until it has a snapshot
 	read    map[subject]uint64
 	heard   map[subject]uint64 // up to where its wishes were
-	sent    counted // what the server has
+	sent    counted            // what the server has
 }
 
 // start starts the node with what the server has of it.
@@ -515,7 +515,9 @@ func (c *cluster) same(what string, got policy.Counter, parts []counted) (compar
 			want[k][age] += int64(len(shown))
 		}
 	}
-	maps.DeleteFunc(want, func(_ string, counts []int64) bool { return !slices.ContainsFunc(counts, func(n int64) bool { return n != 0 }) })
+	maps.DeleteFunc(want, func(_ string, counts []int64) bool {
+		return !slices.ContainsFunc(counts, func(n int64) bool { return n != 0 })
+	})
 	have := make(map[string][]int64)
 	for k, counts := range got.All(c.now) {
 		have[k.String()] = slices.Clone(counts)

@@ -31,8 +31,8 @@ type Batch struct {
 // are told of by themselves.
 type Series struct {
 	policy.Kept
-	Begun  time.Time // at Begin: since when it has counted
-	Deltas []series.Delta
+	Begun  time.Time      // at Begin: since when it has counted
+	Deltas []series.Delta // those that are wishes first
 }
 
 // Taker keeps batches. Its methods are called from one goroutine and never wait for
