@@ -1,0 +1,251 @@
+package cluster
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+)
+
+// whole is a node's whole snapshot of a topic.
+type whole struct {
+	end   uint64 // it has all batches up to that one
+	shape string
+	words string
+	begun time.Time
+	parts []part
+}
+
+type part struct {
+	number  uint64
+	payload []byte
+}
+
+// state is what a node says of its snapshot.
+type state struct {
+	whole
+	begin uint64
+	count uint64
+}
+
+var stateFields = []string{"begin", "end", "parts", "begun", "shape", "words"}
+
+// parseState reports whether there is a whole snapshot.
+func parseState(values []valkey.ValkeyMessage) (s state, ok bool) {
+	var n [4]uint64
+	for i, v := range values {
+		text, err := v.ToString()
+		if err != nil {
+			return s, false
+		}
+		switch stateFields[i] {
+		case "shape":
+			s.shape = text
+		case "words":
+			s.words = text
+		default:
+			if n[i], err = strconv.ParseUint(text, 10, 64); err != nil {
+				return s, false
+			}
+		}
+	}
+	s.begin, s.end, s.count = n[0], n[1], n[2]
+	s.begun = time.UnixMilli(int64(n[3]))
+	return s, len(values) == len(stateFields)
+}
+
+// states asks what snapshots there are.
+func (r *reader) states(ctx context.Context, of []keys) ([]*state, error) {
+	results, err := r.link.do(ctx, func(b valkey.Builder) (all []valkey.Completed) {
+		for _, k := range of {
+			all = append(all, b.Hmget().Key(k.state).Field(stateFields...).Build())
+		}
+		return all
+	})
+	if err != nil {
+		return nil, err
+	}
+	states := make([]*state, len(of))
+	for i, result := range results {
+		values, err := result.ToArray()
+		if err != nil {
+			return nil, err
+		}
+		if s, ok := parseState(values); ok {
+			states[i] = &s
+		}
+	}
+	return states, nil
+}
+
+// fetch reads a snapshot to its end before any of it is put in, and reports whether it
+// was still there.
+func (r *reader) fetch(ctx context.Context, k keys, s *state) (whole bool, err error) {
+	for from := s.begin; uint64(len(s.parts)) < s.count; {
+		entries, err := r.stream(ctx, k.snapshot, from, s.end)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.FieldValues["i"] != strconv.Itoa(len(s.parts)) {
+				return false, nil
+			}
+			number, err := parseID(e.ID)
+			if err != nil {
+				return false, err
+			}
+			s.parts = append(s.parts, part{number, []byte(e.FieldValues["d"])})
+			from = number + 1
+		}
+		if len(entries) == 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// stream reads some of a stream's entries.
+func (r *reader) stream(ctx context.Context, key string, from, to uint64) ([]valkey.XRangeEntry, error) {
+	results, err := r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
+		return []valkey.Completed{b.Xrange().Key(key).Start(decimal(from) + "-0").End(decimal(to) + "-0").Count(readAtOnce).Build()}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return results[0].AsXRange()
+}
+
+// catchUp starts with the snapshots of those feeds that are behind, as far as they are
+// there.
+func (r *reader) catchUp(ctx context.Context) error {
+	type late struct {
+		topic *topic
+		node  string
+		feed  *feed
+	}
+	var lates []late
+	var of []keys
+	for _, t := range r.topics {
+		for node, f := range t.feeds {
+			if f.behind {
+				lates, of = append(lates, late{t, node, f}), append(of, f.keys)
+			}
+		}
+	}
+	if of == nil {
+		return nil
+	}
+	states, err := r.states(ctx, of)
+	if err != nil {
+		return err
+	}
+	for i, s := range states {
+		if l := lates[i]; s != nil && s.end >= l.feed.need {
+			if err := r.start(ctx, l.topic, l.node, l.feed, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// start puts a node's snapshot in the place of its share.
+func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *state) error {
+	if s.shape != t.shape {
+		r.differs(t, node, f, s.words)
+		return nil
+	}
+	if whole, err := r.fetch(ctx, f.keys, s); err != nil || !whole {
+		return err
+	}
+	t.target.drop(node)
+	for _, p := range s.parts {
+		if err := t.target.merge(node, p.number, p.payload); err != nil {
+			r.damaged(t, node, f, err)
+			f.need = max(f.need, s.end+1)
+			return nil
+		}
+		r.heard[node].bytes += int64(len(p.payload))
+	}
+	f.last, f.behind, f.other, f.unread = s.end, false, false, false
+	return nil
+}
+
+// differs says that a node's series is another one by the same name: their counts do
+// not mix.
+func (r *reader) differs(t *topic, node string, f *feed, words string) {
+	if f.other {
+		return
+	}
+	f.other = true
+	t.target.drop(node)
+	r.Log.Error("cluster: a node's series is defined in another way, so its counts are left out here, and this node's there",
+		"node", node, "series", t.name, "there", words, "here", t.words)
+}
+
+// join reads what this node has told in an earlier life of series that do not persist,
+// before it tells anything new.
+func (r *reader) join(ctx context.Context) error {
+	if r.hasJoined() {
+		return nil
+	}
+	if err := r.recall(ctx); err != nil {
+		return err
+	}
+	for _, t := range r.topics {
+		if t.persist {
+			continue
+		}
+		begun, told, err := r.earlier(ctx, t)
+		if err != nil {
+			return err
+		}
+		if t.lasting != nil && told != nil {
+			t.lasting.Counter.Since(begun, r.Now())
+		}
+		for _, p := range told {
+			if err := t.target.merge("", p.number, p.payload); err != nil {
+				r.Log.Error("cluster: what this node has sent before is not understood, and left out", "series", t.name, "error", err)
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joined = true
+	return nil
+}
+
+func (r *reader) hasJoined() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.joined
+}
+
+// earlier is what this node has told of a topic in an earlier life.
+func (r *reader) earlier(ctx context.Context, t *topic) (begun time.Time, told []part, err error) {
+	k := seriesKeys(r.Name, t.name, r.Node)
+	states, err := r.states(ctx, []keys{k})
+	if err != nil || states[0] == nil || states[0].shape != t.shape {
+		return begun, nil, err
+	}
+	s := states[0]
+	if whole, err := r.fetch(ctx, k, s); err != nil || !whole {
+		return begun, nil, err
+	}
+	told, last := s.parts, s.end
+	for {
+		entries, err := r.stream(ctx, k.batches, last+1, math.MaxInt64)
+		if err != nil || len(entries) == 0 {
+			return s.begun, told, err
+		}
+		for _, e := range entries {
+			b, err := parseBatch(e)
+			if err != nil || b.before > last || b.shape != t.shape {
+				return s.begun, told, nil
+			}
+			told, last = append(told, part{b.number, b.payload}), b.number
+		}
+	}
+}
