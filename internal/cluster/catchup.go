@@ -142,6 +142,9 @@ func (r *reader) catchUp(ctx context.Context) error {
 		return err
 	}
 	for i, s := range states {
+		if r.isToBeat() {
+			break // the others come next time
+		}
 		if l := lates[i]; s != nil && s.end >= l.feed.need {
 			if err := r.start(ctx, l.topic, l.node, l.feed, s); err != nil {
 				return err

@@ -28,7 +28,8 @@
 // On the server: for each node and series two whole snapshots, and the batches since the
 // one before the last, which are at most four times a snapshot or 8 MiB. In memory: 16 MiB
 // of batches that wait for the server. What is beyond that while it is away is let go,
-// and a snapshot makes up for it. To start with a node's snapshot takes its bytes.
+// and a snapshot makes up for it. Of what is read, four batches of each node and series at
+// a time, and one whole snapshot.
 package cluster
 
 import (
@@ -60,7 +61,7 @@ const (
 	tellEvery     = time.Minute      // of what goes on failing
 	linger        = 10 * time.Minute // how much longer a key stays than the last of its windows
 	sendAtOnce    = 1 << 20          // bytes
-	readAtOnce    = 16               // entries of a stream
+	readAtOnce    = 4                // entries of a stream
 )
 
 // Engine is what counts and punishes: a [policy.Engine].

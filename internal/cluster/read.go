@@ -100,7 +100,7 @@ func (r *reader) run(ctx context.Context) {
 
 func (r *reader) tick(ctx context.Context) error {
 	r.follow()
-	if since := r.Now().Sub(r.beaten); since < 0 || since >= heartbeat {
+	if r.isToBeat() {
 		if err := r.beat(ctx); err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (r *reader) tick(ctx context.Context) error {
 		return err
 	}
 	r.subscribe()
-	for more := true; more; {
+	for more := true; more && !r.isToBeat(); {
 		var err error
 		if more, err = r.poll(ctx); err != nil {
 			return err
@@ -122,6 +122,13 @@ func (r *reader) tick(ctx context.Context) error {
 	r.works(reading)
 	r.publish()
 	return nil
+}
+
+// isToBeat reports whether this node is to say that it is there, whatever there is to
+// read.
+func (r *reader) isToBeat() bool {
+	since := r.Now().Sub(r.beaten)
+	return since < 0 || since >= heartbeat
 }
 
 // follow turns to the series of the engine in force. One that is another now has no

@@ -61,7 +61,7 @@ else
   if ARGV[8] == '1' then
     redis.call('HSET', state, 'begin', ARGV[6], 'end', ARGV[2], 'parts', index + 1, 'shape', shape, 'words', ARGV[9], 'begun', ARGV[10])
     redis.call('XTRIM', snapshot, 'MINID', ARGV[6]..'-0')
-    if at[3] then redis.call('XTRIM', batches, 'MINID', at[3]..'-0') end
+    if at[3] then redis.call('XTRIM', batches, 'MINID', at[3]..'-1') end
     live(batches)
   end
   live(snapshot)

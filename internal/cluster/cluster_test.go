@@ -1,0 +1,473 @@
+package cluster
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+func TestThreeNodesCountAsOne(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	for i, n := range nodes {
+		n.add(1, 1)
+		n.add(2+i, int64(10*(i+1)))
+		n.show("alice", fmt.Sprintf("192.0.2.%d", i+1))
+		n.show("alice", "192.0.2.99")
+	}
+	expect(t, nodes, map[int]int64{1: 3, 2: 10, 3: 20, 4: 30})
+	eventually(t, func() error {
+		for _, n := range nodes {
+			if got := n.text("users", "alice"); got != 4 {
+				return fmt.Errorf("%s counts %d addresses, want 4", n.name, got)
+			}
+			if got := n.text("managed", "alice"); got != 2 {
+				return fmt.Errorf("%s counts %d messages, want its own 2", n.name, got)
+			}
+		}
+		return nil
+	})
+	for i, n := range nodes {
+		own := n.engine.Lasting("clients").Share("")
+		if got := own.Count(addr(1), series.Host, 0, 2, n.now()); got != 1 {
+			t.Errorf("node %d counts %d itself, want 1", i, got)
+		}
+	}
+}
+
+func TestOnlyAManagerReadsWhatIsForManagers(t *testing.T) {
+	s := newServer(t)
+	manager := newNode(t, s.path, "manager", nodeOptions{manager: true})
+	mx := newNode(t, s.path, "mx1", nodeOptions{})
+	manager.others(1)
+	mx.others(1)
+	mx.show("alice", "192.0.2.1")
+	manager.show("alice", "192.0.2.2")
+	eventually(t, func() error {
+		if got := manager.text("managed", "alice"); got != 2 {
+			return fmt.Errorf("the manager counts %d, want 2", got)
+		}
+		if got := mx.text("users", "alice"); got != 2 {
+			return fmt.Errorf("the node counts %d addresses, want 2", got)
+		}
+		return nil
+	})
+	if got := mx.text("managed", "alice"); got != 1 {
+		t.Errorf("the node counts %d, want its own", got)
+	}
+	if role := mx.cluster.Status().Nodes[0].Role; role != "manager" {
+		t.Errorf("the node takes the manager for a %s", role)
+	}
+}
+
+func TestPenaltiesReachAllNodesOnce(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	subject := policy.Subject{Network: netip.MustParsePrefix("198.51.100.1/32")}
+	nodes[0].engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: nodes[0].now().Add(5 * time.Minute)}, nodes[0].now())
+	running := func(want int) {
+		t.Helper()
+		eventually(t, func() error {
+			for _, n := range nodes {
+				if got := len(n.engine.Penalties(n.now())); got != want {
+					return fmt.Errorf("%s has %d penalties, want %d", n.name, got, want)
+				}
+			}
+			return nil
+		})
+	}
+	running(1)
+	for _, n := range nodes { // those who have it from others do not tell it in their snapshots
+		n.snapshot()
+	}
+	late := newNode(t, s.path, "late", nodeOptions{})
+	nodes = append(nodes, late)
+	running(1)
+	for _, other := range late.cluster.Status().Nodes {
+		parts, err := s.do("XRANGE", seriesKeys("test", "", other.Name).snapshot, "-", "+").AsXRange()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := strings.Contains(fmt.Sprint(parts), "flood"); told != (other.Name == "mx1") {
+			t.Errorf("%s tells the penalty: %v", other.Name, told)
+		}
+	}
+	if _, err := nodes[2].engine.RemovePenalty("flood", "198.51.100.1", nodes[2].now()); err != nil {
+		t.Fatal(err)
+	}
+	running(0)
+}
+
+func TestARemovedKeyIsRemovedEverywhereOnce(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	for i, n := range nodes {
+		n.add(1, 10)
+		n.add(2, int64(i))
+		n.show("alice", fmt.Sprintf("192.0.2.%d", i+1))
+	}
+	expect(t, nodes, map[int]int64{1: 30, 2: 3})
+	if !nodes[1].engine.Lasting("clients").Remove(addr(1), nodes[1].now()) {
+		t.Error("there was nothing to remove")
+	}
+	nodes[2].engine.Lasting("users").Remove(series.TextKey("alice"), nodes[2].now())
+	expect(t, nodes, map[int]int64{1: 0, 2: 3})
+	eventually(t, func() error {
+		for _, n := range nodes {
+			if got := n.text("users", "alice"); got != 0 {
+				return fmt.Errorf("%s counts %d addresses, want none", n.name, got)
+			}
+		}
+		return nil
+	})
+	nodes[0].add(1, 5)
+	expect(t, nodes, map[int]int64{1: 5, 2: 3})
+	eventually(t, func() error { // the wish was granted, and the server knows
+		n, err := s.do("HLEN", clusterKey("test", "wishes:mx1")).AsInt64()
+		if err == nil && n != 2 {
+			err = fmt.Errorf("%d wishes are noted as granted, want 2", n)
+		}
+		return err
+	})
+	nodes[0].settled()
+	nodes[0].stop()
+	nodes[0] = newNode(t, s.path, "mx1", nodeOptions{})
+	nodes[0].others(2)
+	expect(t, nodes, map[int]int64{1: 5, 2: 3})
+}
+
+func TestANodeThatIsStartedAgainCountsOn(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	for i, n := range nodes {
+		n.add(1, int64(i+1))
+	}
+	expect(t, nodes, map[int]int64{1: 6})
+	for round := range 3 {
+		n := nodes[round]
+		if round == 1 {
+			n.snapshot()
+			n.add(2, 1) // what comes behind the snapshot
+			expect(t, nodes, map[int]int64{1: 9, 2: 1})
+		}
+		n.settled()
+		n.stop()
+		nodes[round] = newNode(t, s.path, n.name, nodeOptions{})
+		nodes[round].add(1, 3)
+		nodes[round].others(2)
+		want := map[int]int64{1: int64(6 + 3*(round+1))}
+		if round > 0 {
+			want[2] = 1
+		}
+		expect(t, nodes, want)
+	}
+}
+
+func TestTheServerIsKilledAndComesBack(t *testing.T) {
+	for _, name := range []string{"with its data", "with older data", "without its data"} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			nodes := threeNodes(t, s.path)
+			for i, n := range nodes {
+				n.add(1, 1)
+				n.add(2+i, 7)
+			}
+			backup := s.backup()
+			nodes[1].add(4, 1)
+			expect(t, nodes, map[int]int64{1: 3, 2: 7, 3: 7, 4: 8})
+			s.kill()
+			if name != "with its data" {
+				s.wipe()
+			}
+			if name == "with older data" {
+				s.restore(backup)
+			}
+			for _, n := range nodes {
+				n.add(1, 10)
+			}
+			eventually(t, func() error {
+				if nodes[0].cluster.Status().Error == "" {
+					return fmt.Errorf("the node has not noticed that the server is away")
+				}
+				return nil
+			})
+			if got := nodes[0].count(1); got != 13 {
+				t.Errorf("without the server a node counts %d, want 13: what it knew and its own", got)
+			}
+			s.start()
+			expect(t, nodes, map[int]int64{1: 33, 2: 7, 3: 7, 4: 8})
+			late := newNode(t, s.path, "late", nodeOptions{})
+			expect(t, append(nodes, late), map[int]int64{1: 33, 2: 7, 3: 7, 4: 8})
+		})
+	}
+}
+
+func TestTheServerForgetsAllWhileNobodyCounts(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	nodes[0].add(1, 5)
+	expect(t, nodes, map[int]int64{1: 5})
+	nodes[0].settled()
+	s.do("FLUSHALL")
+	late := newNode(t, s.path, "late", nodeOptions{})
+	expect(t, append(nodes, late), map[int]int64{1: 5})
+}
+
+func TestANodeThatMissesBatchesStartsWithASnapshot(t *testing.T) {
+	s := newServer(t)
+	p := newProxy(t, s)
+	away := newNode(t, p.address(), "away", nodeOptions{})
+	mx := newNode(t, s.path, "mx1", nodeOptions{})
+	away.others(1)
+	mx.others(1)
+	mx.add(1, 1)
+	expect(t, []*node{mx, away}, map[int]int64{1: 1})
+	p.closed.Store(true)
+	p.cut()
+	away.add(1, 100)
+	mx.add(1, 10)
+	mx.snapshot()
+	mx.add(2, 10)
+	mx.snapshot()
+	mx.snapshot()
+	mx.settled()
+	if n, _ := s.do("XLEN", seriesKeys("test", "clients", "mx1").batches).AsInt64(); n != 0 {
+		t.Fatalf("%d batches are left that three snapshots have: the node will miss none", n)
+	}
+	p.closed.Store(false)
+	mx.add(2, 1)
+	expect(t, []*node{mx, away}, map[int]int64{1: 111, 2: 11})
+}
+
+// Adds go on while connections are slow, cut anywhere, and what came through them comes
+// again: at the end all counts are right.
+func TestABadNetworkLosesAndRepeatsNothing(t *testing.T) {
+	s := newServer(t)
+	p := newProxy(t, s)
+	nodes := threeNodes(t, p.address())
+	p.cuts.Store(true)
+	p.repeats.Store(true)
+	p.delay.Store(int64(time.Millisecond))
+	p.cut()
+	want := make(map[int]int64)
+	for round := range 100 {
+		for i, n := range nodes {
+			for k := range 20 {
+				n.add(k*7+i, int64(round%3+1))
+				want[k*7+i] += int64(round%3 + 1)
+			}
+		}
+		if round%10 == 0 {
+			p.cut()
+		}
+		time.Sleep(20 * time.Millisecond) // the adds are to meet many connections
+	}
+	p.cuts.Store(false)
+	p.repeats.Store(false)
+	p.cut()
+	if cut, repeated := p.wasCut.Load(), p.repeated.Load(); cut < 10 || repeated < 10 {
+		t.Errorf("%d connections were cut by bytes, %d repeated: that shows little", cut, repeated)
+	}
+	expect(t, nodes, want)
+	late := newNode(t, s.path, "late", nodeOptions{})
+	expect(t, append(nodes, late), want)
+}
+
+func TestWhatWaitsForTheServerIsBounded(t *testing.T) {
+	s := newServer(t)
+	p := newProxy(t, s)
+	n := newNode(t, p.address(), "mx1", nodeOptions{definitions: strings.Replace(definitions, "clients: {type: ip", "clients: {max_keys: 1000, type: ip", 1)})
+	other := newNode(t, s.path, "mx2", nodeOptions{})
+	n.others(1)
+	other.others(1)
+	p.closed.Store(true)
+	p.cut()
+	eventually(t, func() error {
+		if n.cluster.Status().Error == "" {
+			return fmt.Errorf("the server seems not to be away")
+		}
+		return nil
+	})
+	count := int64(0)
+	users := n.engine.Counter("managed").(*series.Series)
+	eventually(t, func() error {
+		n.add(1, 1)
+		count++
+		for i := range 20_000 {
+			users.Add(series.TextKey(fmt.Sprintf("%0100d", i)), 1, n.now())
+		}
+		st := n.cluster.Status()
+		if st.Waiting > maxWaiting {
+			t.Fatalf("%d bytes wait", st.Waiting)
+		}
+		if st.LetGo == 0 {
+			return fmt.Errorf("%d bytes wait, and nothing was let go", st.Waiting)
+		}
+		return nil
+	})
+	p.closed.Store(false)
+	expect(t, []*node{n, other}, map[int]int64{1: count})
+}
+
+func TestNumbersAreHigherThanThoseOfAnEarlierLife(t *testing.T) {
+	s := newServer(t)
+	future := time.Now().Add(1000 * time.Hour) // the clock was wrong
+	key := seriesKeys("test", "clients", "mx1")
+	s.do("HSET", key.state, "last", fmt.Sprint(future.UnixMilli()), "life", "earlier")
+	s.do("XADD", key.batches, fmt.Sprint(future.UnixMilli(), "-0"), "p", "1", "s", "", "d", "")
+	nodes := []*node{newNode(t, s.path, "mx1", nodeOptions{}), newNode(t, s.path, "mx2", nodeOptions{})}
+	nodes[0].add(1, 5)
+	expect(t, nodes, map[int]int64{1: 5})
+	last, err := s.do("HGET", key.state, "last").AsInt64()
+	if err != nil || last <= future.UnixMilli() {
+		t.Errorf("the last number is %d, want more than %d (%v)", last, future.UnixMilli(), err)
+	}
+}
+
+func TestSeriesOfOtherDefinitionsDoNotMix(t *testing.T) {
+	s := newServer(t)
+	upgraded := strings.Replace(definitions, "windows: 3, add: {at: connect}", "windows: 4, add: {at: connect}", 1)
+	old := newNode(t, s.path, "old", nodeOptions{})
+	mx := newNode(t, s.path, "mx", nodeOptions{definitions: upgraded})
+	old.add(1, 1)
+	mx.add(1, 10)
+	old.show("alice", "192.0.2.1")
+	mx.show("alice", "192.0.2.2")
+	differs := func(n *node, want string) {
+		t.Helper()
+		eventually(t, func() error {
+			s := n.cluster.Status()
+			if len(s.Nodes) != 1 || fmt.Sprint(s.Nodes[0].Differs) != want || s.Nodes[0].Behind != nil {
+				return fmt.Errorf("%s: %+v\n%s", n.name, s, n.log)
+			}
+			return nil
+		})
+	}
+	differs(old, "[clients]")
+	differs(mx, "[clients]")
+	for _, n := range []*node{old, mx} {
+		if strings.Count(n.log.String(), "is defined in another way") != 1 {
+			t.Errorf("%s logs\n%s", n.name, n.log)
+		}
+		eventually(t, func() error {
+			if got := n.text("users", "alice"); got != 2 {
+				return fmt.Errorf("%s counts %d users, want 2", n.name, got)
+			}
+			return nil
+		})
+	}
+	if a, b := old.count(1), mx.count(1); a != 1 || b != 10 {
+		t.Errorf("they count %d and %d, want each its own", a, b)
+	}
+	old.settled()
+	old.stop()
+	old = newNode(t, s.path, "old", nodeOptions{definitions: upgraded})
+	old.add(1, 2)
+	expect(t, []*node{old, mx}, map[int]int64{1: 12})
+	differs(mx, "[]")
+}
+
+func TestClocksThatAreApartAreReported(t *testing.T) {
+	s := newServer(t)
+	short := strings.Replace(definitions, "interval: 1h", "interval: 30s", 1)
+	a := newNode(t, s.path, "a", nodeOptions{definitions: short})
+	b := newNode(t, s.path, "b", nodeOptions{definitions: short, ahead: time.Minute})
+	c := newNode(t, s.path, "c", nodeOptions{definitions: short, ahead: 5 * time.Second})
+	for _, row := range []struct {
+		of, other *node
+		skewed    bool
+		ahead     time.Duration
+	}{{a, b, true, time.Minute}, {b, a, true, -time.Minute}, {a, c, false, 5 * time.Second}} {
+		eventually(t, func() error {
+			for _, n := range row.of.cluster.Status().Nodes {
+				if off := (n.Ahead - row.ahead).Abs(); n.Name == row.other.name && n.Skewed == row.skewed && off < time.Second {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s sees %+v", row.of.name, row.of.cluster.Status())
+		})
+	}
+	if log := a.log.String(); !strings.Contains(log, "the clocks of two nodes") || strings.Contains(log, "node=c") {
+		t.Errorf("a logs\n%s", log)
+	}
+}
+
+func TestOpenSessionsOfADeadNodeDisappear(t *testing.T) {
+	s := newServer(t)
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
+	open := func(n *node, want int64) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := n.engine.Counter(policy.OpenSessions).Count(addr(1), series.Host, 0, 0, n.now()); got != want {
+				return fmt.Errorf("%s: %d are open, want %d\n%s", n.name, got, want, n.log)
+			}
+			return nil
+		})
+	}
+	connect := func(n *node) *policy.Event {
+		ev := new(policy.Event)
+		ev.SetClient(addr(1).Addr(), 0, "")
+		if _, err := n.engine.Decide(ev, policy.Connect, n.now()); err != nil {
+			t.Fatal(err)
+		}
+		return ev
+	}
+	ev := connect(a)
+	connect(a)
+	connect(b)
+	open(a, 3)
+	open(b, 3)
+	ev.Leave()
+	open(a, 2)
+	open(b, 2)
+	a.stop()
+	open(b, 1)
+
+	// One that died without a word, as the server remembers it.
+	life := fmt.Sprintf(`{"role":"node","life":"x","time":%d,"open":"y","lives":1000000}`, time.Now().Add(-openLasts+10*time.Second).UnixMilli())
+	payload, err := s.do("GET", clusterKey("test", "open:b")).ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.do("SET", clusterKey("test", "open:dead"), payload)
+	s.do("HSET", clusterKey("test", "nodes"), "dead", life)
+	open(b, 2)
+	open(b, 1)
+}
+
+func TestTwoProcessesOfOneNameAreReported(t *testing.T) {
+	s := newServer(t)
+	a := newNode(t, s.path, "mx1", nodeOptions{})
+	newNode(t, s.path, "mx1", nodeOptions{})
+	eventually(t, func() error {
+		if !strings.Contains(a.log.String(), "another process uses this node's name") {
+			return fmt.Errorf("the first logs\n%s", a.log)
+		}
+		return nil
+	})
+}
+
+func TestANameOrAddressIsMissing(t *testing.T) {
+	good := Options{Name: "test", Node: "mx1", Addresses: []string{"localhost:6379"}}
+	for want, change := range map[string]func(*Options){
+		"a cluster needs a name": func(o *Options) { o.Node = "" },
+		"must have no braces":    func(o *Options) { o.Name = "a{b" },
+		"needs the address":      func(o *Options) { o.Addresses = nil },
+		"must be HOST:PORT":      func(o *Options) { o.Addresses = []string{"localhost"} },
+		"of the only server":     func(o *Options) { o.Addresses = []string{"/run/a", "/run/b"} },
+	} {
+		o := good
+		change(&o)
+		if _, err := Open(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := Open(good); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,356 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// server is a real one, on a socket of its own.
+type server struct {
+	testing.TB
+	dir  string
+	path string
+	args []string
+	cmd  *exec.Cmd
+}
+
+func newServer(t testing.TB, args ...string) *server {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("redis-server is not there; Debian's package is redis-server")
+		}
+		t.Skip("this needs redis-server, which is not there; Debian's package is redis-server")
+	}
+	dir, err := os.MkdirTemp("", "cluster") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{TB: t, dir: dir, path: filepath.Join(dir, "s"), args: args}
+	t.Cleanup(func() {
+		s.kill()
+		os.RemoveAll(dir)
+	})
+	s.start()
+	return s
+}
+
+func (s *server) start() {
+	s.Helper()
+	args := append([]string{"--port", "0", "--unixsocket", s.path, "--dir", s.dir, "--appendonly", "yes", "--save", "", "--loglevel", "warning"}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	eventually(s, func() error {
+		client, err := valkey.NewClient((&Options{Addresses: []string{s.path}}).clientOption())
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return client.Do(context.Background(), client.B().Ping().Build()).Error()
+	})
+}
+
+func (s *server) kill() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func (s *server) data() string { return filepath.Join(s.dir, "appendonlydir") }
+
+// wipe takes a killed server's data away.
+func (s *server) wipe() {
+	if err := os.RemoveAll(s.data()); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// backup is a copy of the server's data.
+func (s *server) backup() string {
+	to := s.TempDir()
+	if err := os.CopyFS(to, os.DirFS(s.data())); err != nil {
+		s.Fatal(err)
+	}
+	return to
+}
+
+// restore gives a killed server the data of a backup.
+func (s *server) restore(backup string) {
+	if err := os.CopyFS(s.data(), os.DirFS(backup)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// do sends one command.
+func (s *server) do(command ...string) valkey.ValkeyResult {
+	s.Helper()
+	client, err := valkey.NewClient((&Options{Addresses: []string{s.path}}).clientOption())
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer client.Close()
+	r := client.Do(context.Background(), client.B().Arbitrary(command...).Build())
+	if err := r.Error(); err != nil && !valkey.IsValkeyNil(err) {
+		s.Fatal(command, err)
+	}
+	return r
+}
+
+// patience is how long nodes may take to agree; on a machine that does much else too.
+const patience = 30 * time.Second
+
+// eventually waits until nothing is wrong any more.
+func eventually(t testing.TB, wrong func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := wrong()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// definitions are the series of all nodes, unless a test says otherwise.
+const definitions = `
+series:
+  clients: {type: ip, interval: 1h, windows: 3, add: {at: connect}}
+  users: {type: string, interval: 1h, windows: 3, distinct: client_address, add: {at: mail, key: sasl_username}}
+  managed: {type: string, interval: 1h, windows: 3, add: {at: mail, key: sasl_username}}
+rules:
+  - {name: flood, at: connect, if: {series: clients, above: 1000000}, then: tempfail, penalty: 10m}
+`
+
+// node is a daemon without sessions and disks.
+type node struct {
+	testing.TB
+	name    string
+	engine  *policy.Engine
+	cluster *Cluster
+	log     *journal
+	ahead   atomic.Int64 // of its clock, in nanoseconds
+	stop    func()
+}
+
+// nodeOptions are what tests change.
+type nodeOptions struct {
+	definitions string
+	manager     bool
+	persist     bool
+	ahead       time.Duration
+	engine      *policy.Engine // instead of an empty one
+}
+
+func newNode(t testing.TB, address, name string, o nodeOptions) *node {
+	t.Helper()
+	n := &node{TB: t, name: name, log: new(journal), engine: o.engine}
+	n.ahead.Store(int64(o.ahead))
+	if o.definitions == "" {
+		o.definitions = definitions
+	}
+	if n.engine == nil {
+		n.engine = n.newEngine(o)
+	}
+	var err error
+	n.cluster, err = Open(Options{
+		Name: "test", Node: name, Manager: o.manager, Version: "1",
+		Addresses: []string{address},
+		Engine:    func() Engine { return n.engine },
+		Now:       n.now,
+		Log:       slog.New(slog.NewTextHandler(n.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	var both sync.WaitGroup
+	collector := deltas.New(0, n.cluster)
+	collector.Collect(n.engine, n.now()) // before the first event, as in a daemon
+	both.Go(func() { collector.Run(ctx, func() deltas.Engine { return n.engine }, n.now) })
+	both.Go(func() { n.cluster.Run(ctx) })
+	n.stop = sync.OnceFunc(func() {
+		end()
+		both.Wait()
+	})
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
+
+func (n *node) newEngine(o nodeOptions) *policy.Engine {
+	n.Helper()
+	conf, err := config.Parse("policy.yaml", []byte(o.definitions))
+	if err != nil {
+		n.Fatal(err)
+	}
+	for _, s := range conf.Policy.Series {
+		s.Persist = o.persist
+		s.Replicate = policy.Cluster
+		if s.Name == "managed" {
+			s.Replicate = policy.Manager
+		}
+	}
+	e, err := policy.NewEngine(conf.Policy, policy.Options{Start: n.now()})
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(e.Close)
+	return e
+}
+
+func addr(i int) series.Key {
+	return series.AddrKey(netip.AddrFrom4([4]byte{198, 51 + byte(i>>16), byte(i >> 8), byte(i)}))
+}
+
+func (n *node) add(i int, amount int64) {
+	n.engine.Counter("clients").(*series.Series).Add(addr(i), amount, n.now())
+}
+
+// show lets a user show up at an address.
+func (n *node) show(user, from string) {
+	n.Helper()
+	ev := new(policy.Event)
+	ev.SetClient(netip.MustParseAddr(from), 0, "")
+	ev.SetText(policy.SASLUsername, user)
+	if _, err := n.engine.Decide(ev, policy.Mail, n.now()); err != nil {
+		n.Fatal(err)
+	}
+}
+
+func (n *node) count(i int) int64 {
+	return n.engine.Counter("clients").Count(addr(i), series.Host, 0, 2, n.now())
+}
+
+func (n *node) text(name, key string) int64 {
+	return n.engine.Counter(name).Count(series.TextKey(key), series.Host, 0, 2, n.now())
+}
+
+// all is what the node counts in total of all clients.
+func (n *node) all() int64 {
+	return n.engine.Counter("clients").Count(addr(0), series.Mask{}, 0, 2, n.now())
+}
+
+// expect waits until all nodes have these counts of clients.
+func expect(t testing.TB, nodes []*node, want map[int]int64) {
+	t.Helper()
+	var total int64
+	for _, w := range want {
+		total += w
+	}
+	eventually(t, func() error {
+		for _, n := range nodes {
+			for i, w := range want {
+				if got := n.count(i); got != w {
+					return fmt.Errorf("%s counts %d for %v, want %d\n%+v\n%s", n.name, got, addr(i), w, n.cluster.Status(), n.log)
+				}
+			}
+			if got := n.all(); got != total {
+				return fmt.Errorf("%s counts %d in total, want %d", n.name, got, total)
+			}
+		}
+		return nil
+	})
+}
+
+// others waits until the node has heard of so many and is up to date.
+func (n *node) others(count int) {
+	n.Helper()
+	eventually(n, func() error {
+		s := n.cluster.Status()
+		for _, other := range s.Nodes {
+			if other.UpTo.IsZero() || len(other.Behind) > 0 {
+				return fmt.Errorf("%s has still to read %+v", n.name, other)
+			}
+		}
+		if len(s.Nodes) != count {
+			return fmt.Errorf("%s knows %d nodes, want %d: %+v\n%s", n.name, len(s.Nodes), count, s, n.log)
+		}
+		return nil
+	})
+}
+
+// settled waits until all that the node has counted is on the server.
+func (n *node) settled() {
+	n.Helper()
+	eventually(n, func() error {
+		c := n.cluster
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.waiting) > 0 || c.broken || c.taking {
+			return fmt.Errorf("%s: %d entries wait, broken %v, within a snapshot %v\n%s", n.name, len(c.waiting), c.broken, c.taking, n.log)
+		}
+		return nil
+	})
+}
+
+// snapshot lets the node take one, and waits until that is written.
+func (n *node) snapshot() {
+	n.Helper()
+	c := n.cluster
+	c.mu.Lock()
+	c.begun = time.Time{}
+	c.mu.Unlock()
+	eventually(n, func() error {
+		if c.Status().SnapshotAt.IsZero() {
+			return fmt.Errorf("%s takes no snapshot", n.name)
+		}
+		return nil
+	})
+	n.settled()
+}
+
+func threeNodes(t testing.TB, address string) []*node {
+	nodes := make([]*node, 3)
+	for i := range nodes {
+		nodes[i] = newNode(t, address, fmt.Sprint("mx", i+1), nodeOptions{})
+	}
+	for _, n := range nodes {
+		n.others(2)
+	}
+	return nodes
+}
+
+// journal is what a node logs.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
