@@ -372,6 +372,54 @@ func TestSeriesOfOtherDefinitionsDoNotMix(t *testing.T) {
 	differs(mx, "[]")
 }
 
+func TestAReloadThatChangesASeriesKeepsTheClusterTogether(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	for i, n := range nodes {
+		n.add(1, int64(i+1))
+	}
+	expect(t, nodes, map[int]int64{1: 6})
+	changed := strings.Replace(definitions, "windows: 3, add: {at: connect}", "windows: 4, add: {at: connect}", 1)
+	nodes[0].reload(changed)
+	expect(t, nodes[:1], map[int]int64{1: 1})
+	expect(t, nodes[1:], map[int]int64{1: 5})
+	for _, n := range nodes[1:] {
+		n.reload(changed)
+	}
+	nodes[1].add(2, 4)
+	expect(t, nodes, map[int]int64{1: 6, 2: 4})
+	for _, n := range nodes { // a series that did not change goes on as it was
+		n.show("alice", "192.0.2."+n.name[2:])
+		n.reload(changed)
+	}
+	eventually(t, func() error {
+		for _, n := range nodes {
+			if got := n.text("users", "alice"); got != 3 {
+				return fmt.Errorf("%s counts %d addresses, want 3", n.name, got)
+			}
+		}
+		return nil
+	})
+	expect(t, nodes, map[int]int64{1: 6, 2: 4})
+}
+
+func TestNodesStartWithoutTheServer(t *testing.T) {
+	s := newServer(t)
+	s.kill()
+	nodes := []*node{newNode(t, s.path, "mx1", nodeOptions{}), newNode(t, s.path, "mx2", nodeOptions{})}
+	for _, n := range nodes {
+		n.add(1, 2)
+	}
+	eventually(t, func() error {
+		if !strings.Contains(nodes[0].log.String(), "the server does not answer") {
+			return fmt.Errorf("nothing is said of a server that is away")
+		}
+		return nil
+	})
+	s.start()
+	expect(t, nodes, map[int]int64{1: 4})
+}
+
 func TestClocksThatAreApartAreReported(t *testing.T) {
 	s := newServer(t)
 	short := strings.Replace(definitions, "interval: 1h", "interval: 30s", 1)

@@ -152,7 +152,9 @@ type node struct {
 	testing.TB
 	name    string
 	engine  *policy.Engine
+	inForce atomic.Pointer[policy.Engine] // the same, for all goroutines
 	cluster *Cluster
+	collect *deltas.Collector
 	log     *journal
 	ahead   atomic.Int64 // of its clock, in nanoseconds
 	stop    func()
@@ -164,35 +166,37 @@ type nodeOptions struct {
 	manager     bool
 	persist     bool
 	ahead       time.Duration
-	engine      *policy.Engine // instead of an empty one
+	link        func(*Options) // changes how the server is reached
 }
 
 func newNode(t testing.TB, address, name string, o nodeOptions) *node {
 	t.Helper()
-	n := &node{TB: t, name: name, log: new(journal), engine: o.engine}
+	n := &node{TB: t, name: name, log: new(journal)}
 	n.ahead.Store(int64(o.ahead))
 	if o.definitions == "" {
 		o.definitions = definitions
 	}
-	if n.engine == nil {
-		n.engine = n.newEngine(o)
-	}
-	var err error
-	n.cluster, err = Open(Options{
+	n.setEngine(n.newEngine(o))
+	options := Options{
 		Name: "test", Node: name, Manager: o.manager, Version: "1",
 		Addresses: []string{address},
-		Engine:    func() Engine { return n.engine },
+		Engine:    func() Engine { return n.inForce.Load() },
 		Now:       n.now,
 		Log:       slog.New(slog.NewTextHandler(n.log, nil)),
-	})
+	}
+	if o.link != nil {
+		o.link(&options)
+	}
+	var err error
+	n.cluster, err = Open(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.Background())
 	var both sync.WaitGroup
-	collector := deltas.New(0, n.cluster)
-	collector.Collect(n.engine, n.now()) // before the first event, as in a daemon
-	both.Go(func() { collector.Run(ctx, func() deltas.Engine { return n.engine }, n.now) })
+	n.collect = deltas.New(0, n.cluster)
+	n.collect.Collect(n.engine, n.now()) // before the first event, as in a daemon
+	both.Go(func() { n.collect.Run(ctx, func() deltas.Engine { return n.inForce.Load() }, n.now) })
 	both.Go(func() { n.cluster.Run(ctx) })
 	n.stop = sync.OnceFunc(func() {
 		end()
@@ -204,7 +208,36 @@ func newNode(t testing.TB, address, name string, o nodeOptions) *node {
 
 func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
 
+func (n *node) setEngine(e *policy.Engine) {
+	n.engine = e
+	n.inForce.Store(e)
+}
+
+// reload puts other definitions in force.
+func (n *node) reload(definitions string) {
+	n.Helper()
+	next, _, err := n.engine.Successor(n.policy(nodeOptions{definitions: definitions}), policy.Options{}, n.now())
+	if err != nil {
+		n.Fatal(err)
+	}
+	before := n.engine
+	n.collect.Change(next, n.now(), func() {
+		n.setEngine(next)
+		before.Retire(next)
+	})
+}
+
 func (n *node) newEngine(o nodeOptions) *policy.Engine {
+	n.Helper()
+	e, err := policy.NewEngine(n.policy(o), policy.Options{Start: n.now()})
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(e.Close)
+	return e
+}
+
+func (n *node) policy(o nodeOptions) *policy.Policy {
 	n.Helper()
 	conf, err := config.Parse("policy.yaml", []byte(o.definitions))
 	if err != nil {
@@ -217,12 +250,7 @@ func (n *node) newEngine(o nodeOptions) *policy.Engine {
 			s.Replicate = policy.Manager
 		}
 	}
-	e, err := policy.NewEngine(conf.Policy, policy.Options{Start: n.now()})
-	if err != nil {
-		n.Fatal(err)
-	}
-	n.Cleanup(e.Close)
-	return e
+	return conf.Policy
 }
 
 func addr(i int) series.Key {

@@ -75,8 +75,7 @@ func (o *Options) clientOption() valkey.ClientOption {
 		ConnWriteTimeout: answerWithin,
 		Sentinel: valkey.SentinelOption{
 			MasterSet: o.Sentinel,
-			Username:  o.Username,
-			Password:  o.Password,
+			Password:  o.Password, // one that needs none takes any; the user is the server's
 			TLSConfig: o.TLS,
 		},
 	}

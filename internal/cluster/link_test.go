@@ -1,0 +1,168 @@
+package cluster
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Each way to a server, and what its Check says when it is not the right one.
+func TestTwoNodesMeetByEachKindOfServer(t *testing.T) {
+	for name, row := range map[string]struct {
+		serve func(t *testing.T) func(*Options)
+		spoil func(*Options)
+		want  string
+	}{
+		"one with a password": {withPassword, func(o *Options) { o.Password = "wrong" }, "WRONGPASS"},
+		"one with a user":     {withUser, func(o *Options) { o.Username = "" }, "WRONGPASS"},
+		"one with TLS":        {withTLS, func(o *Options) { o.TLS = &tls.Config{} }, "certificate"},
+		"Valkey Cluster":      {withSlots, func(o *Options) { o.Addresses = []string{"127.0.0.1:1"} }, "refused"},
+		"Sentinels":           {withSentinel, func(o *Options) { o.Sentinel = "other" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			link := row.serve(t)
+			a := newNode(t, "", "a", nodeOptions{link: link})
+			b := newNode(t, "", "b", nodeOptions{link: link})
+			a.add(1, 1)
+			b.add(1, 10)
+			a.show("alice", "192.0.2.1")
+			expect(t, []*node{a, b}, map[int]int64{1: 11})
+			good := a.cluster.Options
+			if err := good.Check(t.Context()); err != nil {
+				t.Error(err)
+			}
+			row.spoil(&good)
+			if err := good.Check(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+func withPassword(t *testing.T) func(*Options) {
+	s := newServer(t)
+	s.do("CONFIG", "SET", "requirepass", "secret")
+	return func(o *Options) { o.Addresses, o.Password = []string{s.path}, "secret" }
+}
+
+// withUser has one with no more rights than needed.
+func withUser(t *testing.T) func(*Options) {
+	s := newServer(t)
+	s.do("CONFIG", "SET", "requirepass", "other")
+	client := []string{"-s", s.path, "-a", "other"}
+	acl := append(client, "ACL", "SETUSER", "milter", "on", ">secret", "~audit-milter:*", "-@all", "+@read", "+@write", "+@scripting", "+@connection", "+time", "+cluster|slots", "+cluster|shards")
+	if out, err := exec.Command("redis-cli", acl...).Output(); err != nil || string(out) != "OK\n" {
+		t.Fatal(string(out), err)
+	}
+	return func(o *Options) { o.Addresses, o.Username, o.Password = []string{s.path}, "milter", "secret" }
+}
+
+func withTLS(t *testing.T) func(*Options) {
+	dir := t.TempDir()
+	trusted := certificate(t, dir)
+	port := freePort(t)
+	newServer(t, "--tls-port", port, "--tls-auth-clients", "no",
+		"--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"), "--tls-ca-cert-file", filepath.Join(dir, "cert"))
+	return func(o *Options) {
+		o.Addresses, o.TLS = []string{"127.0.0.1:" + port}, &tls.Config{RootCAs: trusted}
+	}
+}
+
+// withSlots has a cluster of one server, which refuses what needs several slots.
+func withSlots(t *testing.T) func(*Options) {
+	port := freePort(t)
+	s := newServer(t, "--port", port, "--cluster-enabled", "yes", "--cluster-port", freePort(t))
+	if out, err := exec.Command("redis-cli", "-s", s.path, "CLUSTER", "ADDSLOTSRANGE", "0", "16383").CombinedOutput(); err != nil || string(out) != "OK\n" {
+		t.Fatal(string(out), err)
+	}
+	eventually(t, func() error {
+		out, err := exec.Command("redis-cli", "-s", s.path, "CLUSTER", "INFO").Output()
+		if err == nil && !strings.Contains(string(out), "cluster_state:ok") {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
+	return func(o *Options) { o.Addresses = []string{"127.0.0.1:" + port} }
+}
+
+func withSentinel(t *testing.T) func(*Options) {
+	port, sentinel := freePort(t), freePort(t)
+	newServer(t, "--port", port).do("CONFIG", "SET", "requirepass", "secret")
+	path := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("port %s\nsentinel monitor counts 127.0.0.1 %s 1\nsentinel auth-pass counts secret\n", sentinel, port)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("redis-server", path, "--sentinel")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	o := Options{Name: "test", Node: "x", Addresses: []string{"127.0.0.1:" + sentinel}, Sentinel: "counts", Password: "secret"}
+	eventually(t, func() error { return o.Check(context.Background()) })
+	return func(to *Options) { to.Addresses, to.Sentinel, to.Password = o.Addresses, o.Sentinel, o.Password }
+}
+
+func freePort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// certificate writes one that signs itself, and its key.
+func certificate(t *testing.T, dir string) *x509.CertPool {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:         true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, text := range map[string][]byte{"cert": cert, "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return pool
+}
