@@ -15,6 +15,9 @@ import (
 type account struct {
 	identity
 	kept    policy.Kept
+	node    string
+	share   bool    // another node's
+	last    uint64  // of a share: the number of the last batch
 	before  earlier // the files there were at the start; none when no batch from before comes any more
 	windows map[int64]*openWindow
 
@@ -25,6 +28,7 @@ type account struct {
 // openWindow is what a window has.
 type openWindow struct {
 	counts  map[series.Key]int64 // nil where different values are counted
+	whole   bool                 // of a share: they are all that the node has counted in it, also before the start
 	due     time.Time            // when it is written
 	through uint64               // the last batch that is written already
 }
@@ -42,9 +46,21 @@ func (a *account) grace() time.Duration { return min(a.interval/4, 10*time.Secon
 
 func (a *account) starts() []int64 { return slices.Sorted(maps.Keys(a.windows)) }
 
+// counter is what estimates are read from: what the node itself has shown. Nil where
+// nothing is known of it any more.
+func (a *account) counter() policy.Counter {
+	if a.share {
+		return a.kept.Share(a.node)
+	}
+	return a.kept.Share("")
+}
+
 // over reports whether a window is to be written: its time has come, or the clock has
 // stepped back so far that it cannot be the current one.
 func (a *account) over(start int64, now time.Time) bool {
+	if a.share { // by the other node's clock
+		return !now.Before(a.windows[start].due)
+	}
 	return !now.Before(a.windows[start].due) || now.Before(time.Unix(start, 0).Add(-a.interval))
 }
 
@@ -75,7 +91,7 @@ func (a *account) window(start int64, now time.Time) *openWindow {
 		if due.Before(now) {
 			due = now
 		}
-		win = &openWindow{due: due.Add(a.grace()), through: a.before.through(a.identity, start)}
+		win = &openWindow{due: due.Add(a.grace()), through: a.before.through(a.identity, start), whole: a.share && start > a.newest}
 		a.windows[start] = win
 	}
 	if win.counts == nil && !a.distinct {

@@ -19,18 +19,24 @@ func filesOf(dir string, names []string) (map[string]earlier, error) {
 	all, err := seriesIn(dir)
 	files := make(map[string]earlier)
 	for _, s := range all {
-		e := earlier{dir: seriesDir(dir, s)}
-		list, unreadable := list(e.dir)
+		e, unreadable := earlierOf(dir, s, names)
 		err = errors.Join(err, unreadable)
-		for _, n := range list {
-			if n.Through > 0 && slices.Contains(names, n.Node) {
-				e.files = append(e.files, n)
-			}
-		}
-		slices.SortStableFunc(e.files, func(a, b Name) int { return a.Last.Compare(b.Last) })
 		files[s] = e
 	}
 	return files, err
+}
+
+// earlierOf is those of one series.
+func earlierOf(dir, series string, names []string) (earlier, error) {
+	e := earlier{dir: seriesDir(dir, series)}
+	list, err := list(e.dir)
+	for _, n := range list {
+		if n.Through > 0 && slices.Contains(names, n.Node) {
+			e.files = append(e.files, n)
+		}
+	}
+	slices.SortStableFunc(e.files, func(a, b Name) int { return a.Last.Compare(b.Last) })
+	return e, err
 }
 
 // lastOf is the number of the last batch in any file.

@@ -33,7 +33,10 @@ type job struct {
 	ready  []Row
 	size   int // about how many rows
 	failed bool
-	begins uint64 // no file, but the number of a batch: all before it was put in before
+
+	whole    bool   // rows are all of a window, of which the files may have some
+	minCount int64  // of the whole: keys below it may be in the row of the empty key
+	begins   uint64 // no file, but the number of a batch: all before it was put in before
 }
 
 // queue writes files, one after the other, in a goroutine of its own. What fails is
@@ -192,6 +195,9 @@ func (q *queue) over(j *job) {
 }
 
 func (q *queue) write(j *job) (size int64, err error) {
+	if j.whole {
+		q.leaveWritten(j)
+	}
 	if len(j.ready) == 0 {
 		return 0, nil
 	}

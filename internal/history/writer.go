@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
@@ -15,6 +16,10 @@ import (
 type Options struct {
 	Dir  string // is made if it is missing
 	Node string
+
+	// Manager says that series that replicate are written too, of all nodes; without it
+	// that is left to others.
+	Manager bool
 
 	// Takes says which of the series that are serialized are to be written; nil: all.
 	Takes func(series string) bool
@@ -45,12 +50,17 @@ type Options struct {
 //
 // A window holds as many keys as the series may have, and what comes in one batch; of
 // more it writes what there is and begins anew. A key takes about 100 bytes.
+//
+// A manager's writer is also told what other nodes have counted of series that
+// replicate, and writes it in files that have their names; it holds as much for each of
+// them.
 type Writer struct {
 	o     Options
 	queue *queue
 	last  uint64
 
-	// What follows belongs to the goroutine that calls Take.
+	mu     sync.Mutex // owns what follows
+	shares map[shareOf]*account
 	open   map[identity]*account
 	before map[string]earlier // what there was of each series at the start; nil after the first batch
 	now    time.Time          // of the newest batch
@@ -91,7 +101,10 @@ func NewWriter(o Options) (*Writer, error) {
 	if err != nil {
 		o.Log.Error("not all of the history can be read, so that what was just written of it may be written again", "error", err)
 	}
-	w := &Writer{o: o, open: make(map[identity]*account), before: before, last: lastOf(before), queue: newQueue(o.Dir, o.Log)}
+	w := &Writer{
+		o: o, queue: newQueue(o.Dir, o.Log), before: before, last: lastOf(before),
+		shares: make(map[shareOf]*account), open: make(map[identity]*account),
+	}
 	go w.queue.run()
 	return w, nil
 }
@@ -116,6 +129,8 @@ func (w *Writer) WantsSnapshot() bool { return false }
 
 // Take takes the next batch. It never waits for the disk.
 func (w *Writer) Take(b *deltas.Batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, a := range w.open {
 		a.before = earlier{}
 		if a.newest > b.Now.Unix() || b.Now.Before(w.now.Add(-a.interval)) {
@@ -158,17 +173,27 @@ func (w *Writer) Recover() error {
 func (w *Writer) add(b *deltas.Batch, replayed bool) {
 	w.now, w.number = b.Now, b.Number
 	for _, s := range b.Series {
-		if !s.Serialize || !w.o.Takes(s.Definition.Name) {
+		if !w.writes(s.Kept) {
 			continue
 		}
 		a := w.account(s.Kept)
 		for i := range s.Deltas {
 			a.add(&s.Deltas[i], b, replayed)
 		}
-		for start, win := range a.windows {
-			if len(win.counts) > a.kept.Definition.MaxKeys {
-				w.cut(a, start, b.Number, false)
-			}
+		w.bound(a, b.Number)
+	}
+}
+
+// writes reports whether a series is to be written here.
+func (w *Writer) writes(kept policy.Kept) bool {
+	return kept.Serialize && w.o.Takes(kept.Definition.Name) && (w.o.Manager || kept.Replicate == policy.None)
+}
+
+// bound cuts what has too many keys.
+func (w *Writer) bound(a *account, through uint64) {
+	for start, win := range a.windows {
+		if len(win.counts) > a.kept.Definition.MaxKeys {
+			w.cut(a, start, through, false)
 		}
 	}
 }
@@ -180,6 +205,7 @@ func (w *Writer) account(kept policy.Kept) *account {
 	a := w.open[id]
 	if a == nil {
 		a = newAccount(id, kept, w.before[id.name])
+		a.node = w.o.Node
 		w.open[id] = a
 	}
 	a.kept = kept
@@ -204,14 +230,24 @@ func (w *Writer) cutOver(distinct bool) {
 		if a.distinct && !distinct {
 			continue
 		}
-		for _, start := range a.starts() {
-			if a.over(start, w.now) {
-				w.cut(a, start, w.number, true)
-				delete(a.windows, start)
-			}
-		}
+		w.cutEnded(a, w.number)
 		if len(a.windows) == 0 && a.newest < w.now.Add(-forgetAfter).Unix() && w.before == nil {
 			delete(w.open, id)
+		}
+	}
+	for id, a := range w.shares {
+		w.cutEnded(a, a.last)
+		if len(a.windows) == 0 && a.newest < w.now.Add(-forgetAfter).Unix() {
+			delete(w.shares, id)
+		}
+	}
+}
+
+func (w *Writer) cutEnded(a *account, through uint64) {
+	for _, start := range a.starts() {
+		if a.over(start, w.now) {
+			w.cut(a, start, through, true)
+			delete(a.windows, start)
 		}
 	}
 }
@@ -228,16 +264,19 @@ func (w *Writer) cut(a *account, start int64, through uint64, over bool) {
 		return
 	}
 	minCount := int64(1)
-	if over && start > a.newest {
+	if over && start > a.newest && !a.share { // of a share the rest may be told again after a restart
 		minCount = w.o.MinCount
 	}
 	t := time.Unix(start, 0).UTC()
 	j := &job{
-		name: Name{First: t, Last: t, Through: through, Node: w.o.Node},
-		meta: Meta{Series: a.name, Type: a.kind, Interval: a.interval, Distinct: a.distinct, Node: w.o.Node},
-		size: len(win.counts),
+		name: Name{First: t, Last: t, Through: through, Node: a.node},
+		meta: Meta{Series: a.name, Type: a.kind, Interval: a.interval, Distinct: a.distinct, Node: a.node},
+		size: len(win.counts), whole: win.whole && !a.distinct, minCount: w.o.MinCount,
 	}
-	if counter := a.kept.Counter; a.distinct {
+	if counter := a.counter(); a.distinct {
+		if counter == nil {
+			return // the node has left the cluster
+		}
 		j.size = counter.Len()
 		j.rows = func() ([]Row, error) {
 			rows, err := estimates(counter, start, w.o.Now)
@@ -247,7 +286,7 @@ func (w *Writer) cut(a *account, start int64, through uint64, over bool) {
 		counts := win.counts
 		j.rows = func() ([]Row, error) { return fold(rowsOf(counts, start), minCount), nil }
 	}
-	win.counts = nil
+	win.counts, win.whole = nil, false
 	a.newest = max(a.newest, start)
 	w.queue.put(j)
 }
@@ -256,7 +295,16 @@ func (w *Writer) cut(a *account, start int64, through uint64, over bool) {
 // disk has refused it. The estimates of an open window come when it closes, after the
 // next start, if the series persists. Nothing may be taken after that.
 func (w *Writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.cutCounts(func(*account) bool { return true }, w.number)
+	for _, a := range w.shares {
+		if !a.distinct {
+			for _, start := range a.starts() {
+				w.cut(a, start, a.last, false)
+			}
+		}
+	}
 	for _, a := range w.open {
 		if a.distinct && !a.kept.Persist {
 			for _, start := range a.starts() {

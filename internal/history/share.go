@@ -1,0 +1,144 @@
+package history
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// shareOf says whose part of which series an account is.
+type shareOf struct {
+	node string
+	identity
+}
+
+// TakeShare takes what another node has told of a series in its batch of that number.
+// Nothing may be told twice. It may be called while Take is, and waits for the disk as
+// little; a writer that is not a manager's leaves it alone.
+func (w *Writer) TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64) {
+	if !w.writes(kept) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.addShare(w.share(node, kept), told, now, number)
+}
+
+// TakeSnapshot takes all that another node has counted of a series up to its batch of that
+// number: nothing, where it begins. It is told before the first TakeShare, and whenever
+// something has been missed. What of that the files have already, such as after a
+// restart, is found when the windows are written.
+func (w *Writer) TakeSnapshot(node string, kept policy.Kept, all []series.Delta, now time.Time, number uint64) {
+	if !w.writes(kept) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.share(node, kept)
+	if !a.distinct {
+		clear(a.windows)
+		a.newest = math.MinInt64
+	}
+	whole := make([]series.Delta, 0, len(all))
+	for _, d := range all {
+		if d.For != series.Older { // what is for them comes once more
+			d.For = series.Both
+			whole = append(whole, d)
+		}
+	}
+	w.addShare(a, whole, now, number)
+}
+
+// share is the account of another node's part.
+func (w *Writer) share(node string, kept policy.Kept) *account {
+	id := shareOf{node, identityOf(kept)}
+	a := w.shares[id]
+	if a == nil {
+		a = newAccount(id.identity, kept, earlier{})
+		a.node, a.share = node, true
+		if a.distinct {
+			a.newest = w.newestOf(node, id.identity)
+		}
+		w.shares[id] = a
+	}
+	a.kept = kept
+	return a
+}
+
+func (w *Writer) addShare(a *account, told []series.Delta, now time.Time, number uint64) {
+	a.last = max(a.last, number)
+	b := &deltas.Batch{Now: now, Number: number}
+	for i := range told {
+		a.add(&told[i], b, false)
+	}
+	w.bound(a, a.last)
+}
+
+// newestOf is the newest window of a node's part that is in some file.
+func (w *Writer) newestOf(node string, id identity) int64 {
+	files, err := earlierOf(w.o.Dir, id.name, []string{node})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.o.Log.Error("not all of the history can be read, so that what was just written of it may be written again", "error", err)
+	}
+	return files.newest(id)
+}
+
+// leaveWritten leaves of the whole of a window what the files do not have yet. It is
+// called when all that was cut before is in files.
+func (q *queue) leaveWritten(j *job) {
+	j.whole = false
+	written, err := q.written(j)
+	if err != nil { // rather too little than twice
+		q.log.Warn("a window of another node may be missing in the history", "series", j.meta.Series, "node", j.meta.Node, "window", j.name.First, "error", err)
+		j.ready = nil
+	}
+	_, folded := written[""]
+	j.ready = slices.DeleteFunc(j.ready, func(r Row) bool {
+		_, known := written[r.Key]
+		return !known && folded && r.Count < j.minCount
+	})
+	for i := range j.ready {
+		r := &j.ready[i]
+		if n, known := written[r.Key]; known {
+			r.Count = max(0, sum(r.Count, -n)) // less: it was removed, or had to leave
+		}
+	}
+	j.ready = slices.DeleteFunc(j.ready, func(r Row) bool { return r.Count == 0 })
+}
+
+// written is what the files have of a window, by key.
+func (q *queue) written(j *job) (map[string]int64, error) {
+	first := j.name.First
+	v, err := look(q.dir, j.meta.Series, overlapping(first, first.Add(time.Second), j.meta.Node))
+	if _, none := errors.AsType[policy.UnknownError](err); none {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	counts := make(map[string]int64)
+	for _, f := range v.files {
+		if err := f.read(); err != nil {
+			return nil, err
+		}
+		if f.Type != j.meta.Type || f.Interval != j.meta.Interval || f.Distinct != j.meta.Distinct {
+			continue // it was another series then
+		}
+		for r, err := range f.rows() {
+			if err != nil {
+				return nil, err
+			}
+			if r.Start == first.Unix() {
+				counts[r.Key] = sum(counts[r.Key], r.Count)
+			}
+		}
+	}
+	return counts, nil
+}
