@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -78,7 +79,18 @@ func serveAPI(t *testing.T, page []block) (base string) {
 	server := &admin.Server{
 		Engine: func() *policy.Engine { return engine },
 		Now:    func() time.Time { return now },
-		Log:    slog.New(slog.DiscardHandler),
+		Cluster: func() cluster.Status {
+			at := func(ago time.Duration) time.Time { return now.Add(-ago) }
+			return cluster.Status{
+				Name: "mail", Node: "mx1", Role: "node", Version: "v0.6.0", Sent: 48213,
+				Server: cluster.ServerStatus{Addresses: []string{"valkey.example:6379"}, Reachable: true, Since: at(time.Hour), Epoch: "6f1e0c5ab27d9934"},
+				Nodes: []cluster.NodeStatus{
+					{Name: "mx2", Role: "manager", Version: "v0.6.0", Seen: at(0), Applied: at(100 * time.Millisecond), Skew: -12 * time.Millisecond, Bytes: 51880},
+					{Name: "mx3", Role: "node", Version: "v0.5.0", Seen: at(90 * time.Second), Applied: at(90 * time.Second), Away: true, Bytes: 1204, Mismatched: []string{"recipients_by_user"}},
+				},
+			}
+		},
+		Log: slog.New(slog.DiscardHandler),
 		Reload: func() ([]string, error) { // the command's own test has these sentences too
 			return []string{
 				"reloaded audit-milter.yaml: 2 series, 0 rules, mode enforce",

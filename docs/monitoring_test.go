@@ -14,6 +14,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"gopkg.in/yaml.v3"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/logging"
@@ -65,6 +66,9 @@ rules: [{name: all, at: connect, then: accept}]
 		State:      store,
 		History:    writer,
 		Maintainer: new(history.Maintainer),
+		Cluster: func() cluster.Status {
+			return cluster.Status{Nodes: []cluster.NodeStatus{{Name: "mx2", UpTo: time.Now()}}}
+		},
 	}))
 	families, err := registry.Gather()
 	if err != nil {

@@ -17,7 +17,7 @@ are written with | between them.`
 
 func countCommand() *cobra.Command {
 	var c console
-	var windows string
+	var windows, node string
 	cmd := c.answersJSON(&cobra.Command{
 		Use:   "count SERIES KEY",
 		Short: "Tell one count",
@@ -30,10 +30,11 @@ func countCommand() *cobra.Command {
 			if _, _, err := policy.ParseWindows(windows); err != nil {
 				return usageError{fmt.Errorf("--windows %s: %w", windows, err)}
 			}
-			return query(cmd, &c, "/api/v1/count", params("series", args[0], "key", args[1], "windows", windows), printCount)
+			return query(cmd, &c, "/api/v1/count", params("series", args[0], "key", args[1], "windows", windows, "node", node), printCount)
 		},
 	})
 	windowsFlag(cmd, &windows)
+	nodeFlag(cmd, &node)
 	return cmd
 }
 
@@ -41,9 +42,13 @@ func windowsFlag(cmd *cobra.Command, windows *string) {
 	cmd.Flags().StringVar(windows, "windows", "0", "a window or a `range`, such as 0-5; 0 is the current one")
 }
 
+func nodeFlag(cmd *cobra.Command, node *string) {
+	cmd.Flags().StringVar(node, "node", "", "only what this `node` of the cluster has counted")
+}
+
 // printCount prints a count, and what it is the sum of.
 func printCount(out io.Writer, a admin.Count) {
-	fmt.Fprintf(out, "%s in %s: %d\n", a.Key, a.Series, a.Count)
+	fmt.Fprintf(out, "%s in %s%s: %d\n", a.Key, a.Series, ofNode(a.Node), a.Count)
 	if len(a.Windows) < 2 {
 		return
 	}
@@ -54,6 +59,14 @@ func printCount(out io.Writer, a admin.Count) {
 			fmt.Fprintf(w, "%d\t%s\t%d\n", x.Window, local(x.Start), x.Count)
 		}
 	})
+}
+
+// ofNode says whose counts are told, where that is one node.
+func ofNode(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " on " + node
 }
 
 // local is a time as people here write it.

@@ -69,6 +69,9 @@ func trueText(set bool) string {
 
 func printExplained(out io.Writer, x admin.Explained) {
 	fmt.Fprintf(out, "%s, %s\n", x.Key, local(x.At))
+	if x.Remote != "" {
+		fmt.Fprintf(out, "counts of the cluster: %s\n", x.Remote)
+	}
 	if len(x.Series) > 0 {
 		fmt.Fprintln(out)
 		table(out, func(w io.Writer) {

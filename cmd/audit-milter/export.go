@@ -10,7 +10,8 @@ import (
 
 func exportCommand() *cobra.Command {
 	var c console
-	return c.speaks(&cobra.Command{
+	var node string
+	cmd := c.speaks(&cobra.Command{
 		Use:   "export SERIES",
 		Short: "Write a series as CSV",
 		Long: `Writes every count of a series to standard output as CSV, a line for each window in
@@ -19,9 +20,11 @@ which a key counts something. load reads it.`,
 		Args:              exactly(1, "export takes a series, such as connections; show all writes them all"),
 		ValidArgsFunction: c.completeSeries,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.export(cmd, params("series", args[0]))
+			return c.export(cmd, params("series", args[0], "node", node))
 		},
 	})
+	nodeFlag(cmd, &node)
+	return cmd
 }
 
 // export copies the daemon's CSV to standard output while it comes.

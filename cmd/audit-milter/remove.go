@@ -18,7 +18,8 @@ func removeCommand() *cobra.Command {
 		Short: "Forget a key's counts, or its penalty",
 		Long: `Removes a key, or every key of a block, from all windows of a series. With
 --penalty RULE it ends the penalty that the rule has given to a key, which is spelt as
-the log has it.
+the log has it. In a cluster every node takes back what it has counted; what those have
+that have not done so yet is told.
 ` + aKey,
 		Example: `  audit-milter remove connections 192.0.2.7
   audit-milter remove connections 192.0.2.0/24
@@ -55,5 +56,12 @@ func printRemoved(out io.Writer, r admin.Removed) {
 		fmt.Fprintf(out, "1 key was removed from %s: %s\n", r.Series, r.Key)
 	default:
 		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, r.Key)
+	}
+	for _, l := range r.Left {
+		when := "which takes it back within a second"
+		if l.Away {
+			when = "away"
+		}
+		fmt.Fprintf(out, "still %d from %s, %s\n", l.Count, l.Node, when)
 	}
 }

@@ -12,9 +12,9 @@ func showCommand() *cobra.Command {
 		Short: "Show what the running daemon counts",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("write audit-milter show series, show ip IP, show limits, show penalties or show all")}
+			return usageError{errors.New("write audit-milter show series, show ip IP, show limits, show penalties, show cluster or show all")}
 		},
 	}
-	cmd.AddCommand(showSeriesCommand(), showIPCommand(), showLimitsCommand(), showPenaltiesCommand(), showAllCommand())
+	cmd.AddCommand(showSeriesCommand(), showIPCommand(), showLimitsCommand(), showPenaltiesCommand(), showClusterCommand(), showAllCommand())
 	return cmd
 }

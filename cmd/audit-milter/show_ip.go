@@ -13,11 +13,13 @@ import (
 
 func showIPCommand() *cobra.Command {
 	var c console
-	return c.answersJSON(&cobra.Command{
+	var node string
+	cmd := c.answersJSON(&cobra.Command{
 		Use:   "ip IP[/MASK]",
 		Short: "Show every count of an address or a block",
 		Long: `Shows the counts of an address or a block in every series of addresses, a line for
-each window: SERIES INTERVAL/WINDOW: COUNT, where window 0 is the current one.`,
+each window: SERIES INTERVAL/WINDOW: COUNT, where window 0 is the current one. With --node of another node, series that do not
+replicate are left out.`,
 		Example: `  audit-milter show ip 192.0.2.7
   audit-milter show ip 2001:db8::/32`,
 		Args: exactly(1, "show ip takes an address or a block, such as 192.0.2.7 or 192.0.2.0/24"),
@@ -25,9 +27,11 @@ each window: SERIES INTERVAL/WINDOW: COUNT, where window 0 is the current one.`,
 			if _, err := policy.ParseBlock(args[0]); err != nil {
 				return usageError{err}
 			}
-			return query(cmd, &c, "/api/v1/ip", params("address", args[0]), printIP)
+			return query(cmd, &c, "/api/v1/ip", params("address", args[0], "node", node), printIP)
 		},
 	})
+	nodeFlag(cmd, &node)
+	return cmd
 }
 
 func printIP(out io.Writer, ip admin.IP) {

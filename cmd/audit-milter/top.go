@@ -13,7 +13,7 @@ import (
 
 func topCommand() *cobra.Command {
 	var c console
-	var mask, windows string
+	var mask, windows, node string
 	var limit int
 	cmd := c.answersJSON(&cobra.Command{
 		Use:   "top SERIES",
@@ -28,11 +28,12 @@ func topCommand() *cobra.Command {
 			if _, _, err := policy.ParseWindows(windows); err != nil {
 				return usageError{fmt.Errorf("--windows %s: %w", windows, err)}
 			}
-			p := params("series", args[0], "mask", mask, "windows", windows, "limit", strconv.Itoa(limit))
+			p := params("series", args[0], "mask", mask, "windows", windows, "limit", strconv.Itoa(limit), "node", node)
 			return query(cmd, &c, "/api/v1/top", p, printTop)
 		},
 	})
 	windowsFlag(cmd, &windows)
+	nodeFlag(cmd, &node)
 	cmd.Flags().StringVar(&mask, "mask", "", "count networks of so many `bits`: 24, or 24,48 for IPv4 and IPv6; with one number IPv6 is by /64")
 	cmd.Flags().IntVar(&limit, "limit", 10, "how many, 1 to 1000")
 	return cmd
@@ -40,7 +41,7 @@ func topCommand() *cobra.Command {
 
 func printTop(out io.Writer, top admin.Top) {
 	if len(top.Top) == 0 {
-		fmt.Fprintf(out, "Nothing counts in %s.\n", top.Series)
+		fmt.Fprintf(out, "Nothing counts in %s%s.\n", top.Series, ofNode(top.Node))
 		return
 	}
 	table(out, func(w io.Writer) {

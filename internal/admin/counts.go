@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -44,7 +45,8 @@ func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 // Count is the answer of /api/v1/count.
 type Count struct {
 	Series          string   `json:"series"`
-	Key             string   `json:"key"` // as keys are spelt
+	Node            string   `json:"node,omitempty"` // whose counts; missing: those of all
+	Key             string   `json:"key"`            // as keys are spelt
 	IntervalSeconds int64    `json:"interval_seconds"`
 	From            int      `json:"from"` // the newest window of the range
 	To              int      `json:"to"`   // its oldest window
@@ -60,17 +62,18 @@ type Window struct {
 }
 
 func count(q *question) (Count, error) {
-	c, t, err := q.target(q.form.Get("series"), q.form.Get("key"))
+	l, t, err := q.target(q.form.Get("series"), q.form.Get("key"))
 	if err != nil {
 		return Count{}, err
 	}
-	from, to, err := windows(q.form.Get("windows"), c)
-	if err != nil {
+	c, node, nodeErr := q.partOf(l)
+	from, to, windowsErr := windows(q.form.Get("windows"), l.Counter)
+	if err := cmp.Or(nodeErr, windowsErr); err != nil {
 		return Count{}, err
 	}
-	d := c.Definition()
+	d := l.Definition
 	total := c.Count(t.Key, t.Mask, from, to, q.now)
-	return Count{d.Name, t.String(), seconds(d.Interval), from, to, total, q.windows(c, t)[from : to+1]}, nil
+	return Count{d.Name, node, t.String(), seconds(d.Interval), from, to, total, q.windows(c, t)[from : to+1]}, nil
 }
 
 // windows are the counts of every single window.
@@ -120,10 +123,11 @@ type Added struct {
 }
 
 func add(q *question, a Add) (Added, error) {
-	c, t, err := q.target(a.Series, a.Key)
+	l, t, err := q.target(a.Series, a.Key)
 	if err != nil {
 		return Added{}, err
 	}
+	c := l.Counter
 	s, err := addable(c)
 	n := int64(1)
 	if a.Count != nil {

@@ -13,8 +13,9 @@ import (
 type Explained struct {
 	Key    string      `json:"key"`
 	At     time.Time   `json:"at"`
-	Series []Held      `json:"series"` // that hold it
-	Rules  []RuleState `json:"rules"`  // that read it
+	Remote string      `json:"remote,omitempty"` // in a cluster: how much of it the counts have, in words
+	Series []Held      `json:"series"`           // that hold it
+	Rules  []RuleState `json:"rules"`            // that read it
 }
 
 // Held is what a series has of the key, or of a network that it is in.
@@ -83,6 +84,9 @@ func (q *question) explainKey(key string) (*Explained, error) {
 		return nil, fail(http.StatusNotFound, fmt.Sprintf("no series holds %s", x.Key))
 	}
 	answer := &Explained{Key: x.Key, At: q.now.UTC(), Series: []Held{}, Rules: []RuleState{}}
+	if q.Cluster != nil {
+		answer.Remote = q.Cluster().Remote(q.now)
+	}
 	for _, h := range x.Held {
 		s := describe(h.Counter)
 		answer.Series = append(answer.Series, Held{s.Name, s.Distinct, h.Target.String(), s.IntervalSeconds, h.Counts, h.Total})

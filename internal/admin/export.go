@@ -16,12 +16,20 @@ var ExportColumns = []string{"series", "key", "window_start", "interval_seconds"
 // export answers with CSV, which is sent while it is made: of one series or, where
 // none is named, of all.
 func export(q *question, w http.ResponseWriter, r *http.Request) error {
-	if err := q.readForm(r, []string{"series"}); err != nil {
+	if err := q.readForm(r, []string{"series", "node"}); err != nil {
 		return err
 	}
-	counters := q.engine.Counters()
+	node, err := q.node()
+	if err != nil {
+		return err
+	}
+	counters := q.parts(node)
 	if name := q.form.Get("series"); name != "" {
-		c, err := q.counter(name)
+		l, err := q.series(name)
+		if err != nil {
+			return err
+		}
+		c, err := q.part(l, node)
 		if err != nil {
 			return err
 		}

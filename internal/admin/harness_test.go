@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -48,9 +49,16 @@ func serve(t testing.TB, yaml, token string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return servePolicy(t, conf.Policy, token, nil)
+}
+
+// servePolicy begins to answer in a cluster, or in none where that is nil.
+func servePolicy(t testing.TB, p *policy.Policy, token string, of func() cluster.Status) *served {
+	t.Helper()
+	var err error
 	s := &served{t: t, now: begin, path: filepath.Join(t.TempDir(), "admin.sock")}
 	log := slog.New(slog.NewTextHandler(&s.log, nil))
-	if s.engine, err = policy.NewEngine(conf.Policy, policy.Options{Log: log}); err != nil {
+	if s.engine, err = policy.NewEngine(p, policy.Options{Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	s.server = &admin.Server{
@@ -58,6 +66,8 @@ func serve(t testing.TB, yaml, token string) *served {
 		Token:  func() string { return token },
 		Now:    func() time.Time { return s.now },
 		Log:    log,
+
+		Cluster: of,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "audit_milter_up 1\n")
 		}),

@@ -12,6 +12,7 @@ import (
 // series that takes it, the built-in ones first.
 type IP struct {
 	Address string     `json:"address"`
+	Node    string     `json:"node,omitempty"` // whose counts; missing: those of all
 	Series  []IPCounts `json:"series"`
 }
 
@@ -27,8 +28,12 @@ func ip(q *question) (IP, error) {
 	if err != nil {
 		return IP{}, err
 	}
-	answer := IP{Address: t.String(), Series: []IPCounts{}}
-	for _, c := range builtInFirst(q.engine.Counters()) {
+	node, err := q.node()
+	if err != nil {
+		return IP{}, err
+	}
+	answer := IP{Address: t.String(), Node: node, Series: []IPCounts{}}
+	for _, c := range builtInFirst(q.parts(node)) {
 		if d := c.Definition(); c.Takes(t.Key) {
 			counts, _ := c.Counts(nil, t.Key, t.Mask, q.now)
 			answer.Series = append(answer.Series, IPCounts{d.Name, seconds(d.Interval), counts})

@@ -41,10 +41,11 @@ type Loaded struct {
 }
 
 func load(q *question, l Load) (Loaded, error) {
-	c, err := q.counter(l.Series)
+	to, err := q.series(l.Series)
 	if err != nil {
 		return Loaded{}, err
 	}
+	c := to.Counter
 	s, err := addable(c)
 	if err == nil && len(l.Rows) > MaxRows {
 		err = fmt.Errorf("a request has at most %d rows, not %d", MaxRows, len(l.Rows))

@@ -119,10 +119,10 @@ func writeJSON(w http.ResponseWriter, status int, answer any) {
 	e.Encode(answer) // its error is that nobody reads any more
 }
 
-// counter is the series of that name.
-func (q *question) counter(name string) (policy.Counter, error) {
-	if c := q.engine.Counter(name); c != nil {
-		return c, nil
+// series is that of the name.
+func (q *question) series(name string) (*policy.Lasting, error) {
+	if l := q.engine.Lasting(name); l != nil {
+		return l, nil
 	}
 	if name == "" {
 		return nil, errors.New("series is missing; it names one")
@@ -139,13 +139,21 @@ func names(counters []policy.Counter) []string {
 }
 
 // target is a series and what is asked of it.
-func (q *question) target(name, key string) (policy.Counter, policy.Target, error) {
-	c, err := q.counter(name)
+func (q *question) target(name, key string) (*policy.Lasting, policy.Target, error) {
+	l, err := q.series(name)
 	if err != nil {
 		return nil, policy.Target{}, err
 	}
-	t, err := q.engine.ParseTarget(c, key, q.now)
-	return c, t, err
+	t, err := q.engine.ParseTarget(l.Counter, key, q.now)
+	return l, t, err
+}
+
+// partOf is what the node that is asked for has counted in a series, and its name.
+func (q *question) partOf(l *policy.Lasting) (part policy.Counter, node string, err error) {
+	if node, err = q.node(); err == nil {
+		part, err = q.part(l, node)
+	}
+	return part, node, err
 }
 
 // windows is the range of windows that a parameter names, all in the series; 0

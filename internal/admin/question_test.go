@@ -15,6 +15,7 @@ func TestMistakes(t *testing.T) {
 		{"a question as a change", "POST /api/v1/count {}", `405 /api/v1/count takes GET`},
 		{"a change as a question", "GET /api/v1/add?series=users&key=a", `405 /api/v1/add takes POST`},
 		{"no series", "GET /api/v1/count?key=a", `400 series is missing; it names one`},
+		{"a cluster where there is none", "GET /api/v1/cluster", `404 this daemon is in no cluster; the key cluster of its configuration joins one`},
 		{"an unknown series", "GET /api/v1/count?series=user&key=a", `404 unknown series \"user\"; did you mean users?`},
 		{"no key", "GET /api/v1/count?series=users", `400 series users: the key \"\", or a part of it, is empty, and so is never counted`},
 		{"a text for an address", "GET /api/v1/count?series=connections&key=alice", `400 series connections: \"alice\" is not an address; write one such as 192.0.2.7 or 2001:db8::7, or a block such as 192.0.2.0/24`},

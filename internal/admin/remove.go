@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/audit-milter/audit-milter/series"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // Remove is what /api/v1/remove takes: a series or a rule, and the key.
@@ -20,6 +20,17 @@ type Removed struct {
 	Rule    string `json:"rule,omitempty"`
 	Key     string `json:"key"`
 	Removed int    `json:"removed"` // how many keys, or penalties
+
+	// Left is what other nodes of the cluster have counted, which they take back by
+	// themselves as soon as they hear of it.
+	Left []Left `json:"left,omitempty"`
+}
+
+// Left is what one node has still to take back.
+type Left struct {
+	Node  string `json:"node"`
+	Count int64  `json:"count"` // over all windows
+	Away  bool   `json:"away"`
 }
 
 func remove(q *question, r Remove) (Removed, error) {
@@ -43,25 +54,46 @@ func (q *question) removePenalty(r Remove) (Removed, error) {
 }
 
 func (q *question) removeKeys(r Remove) (done Removed, err error) {
-	c, t, err := q.target(r.Series, r.Key)
+	l, t, err := q.target(r.Series, r.Key)
 	if err == nil {
-		err = changeable(c)
+		err = changeable(l.Counter)
 	}
 	if err != nil {
 		return done, err
 	}
 	done = Removed{Series: r.Series, Key: t.String()}
-	s, ok := c.(*series.Series)
 	switch {
-	case t.IsBlock() && !ok:
-		err = fmt.Errorf("the series %s counts different values, of which no block can be removed; name one address", r.Series)
+	case t.IsBlock() && l.Of != nil:
+		return done, fmt.Errorf("the series %s counts different values, of which no block can be removed; name one address", r.Series)
 	case t.IsBlock():
-		done.Removed = s.RemoveBlock(t.Block())
-	case c.Remove(t.Key):
+		done.Removed = l.RemoveBlock(t.Block(), q.now)
+	case l.Remove(t.Key, q.now):
 		done.Removed = 1
 	}
-	if err == nil {
-		q.Log.Info("removed by hand", "series", r.Series, "key", t, "keys", done.Removed)
+	done.Left = q.left(l, t)
+	q.Log.Info("removed by hand", "series", r.Series, "key", t, "keys", done.Removed)
+	return done, nil
+}
+
+// left is what other nodes have counted and have not taken back yet.
+func (q *question) left(l *policy.Lasting, t policy.Target) (left []Left) {
+	for _, node := range l.ShareNodes() {
+		share := l.Share(node)
+		if share == nil { // it has left just now
+			continue
+		}
+		if n := share.Count(t.Key, t.Mask, 0, l.Definition.Windows-1, q.now); n != 0 {
+			left = append(left, Left{node, n, q.isAway(node)})
+		}
 	}
-	return done, err
+	return left
+}
+
+// isAway reports whether nothing is heard of a node, also since it is unknown.
+func (q *question) isAway(node string) bool {
+	if q.Cluster == nil {
+		return true
+	}
+	n, known := q.Cluster().Of(node)
+	return !known || n.Away
 }

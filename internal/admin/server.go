@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
@@ -30,6 +31,9 @@ type Server struct {
 	Engine func() *policy.Engine // the one in force
 	Token  func() string         // what TCP asks for; "" serves only /metrics and /health there
 	Now    func() time.Time      // for tests; nil for the time itself
+
+	// Cluster is how the cluster looks from here; nil where there is none.
+	Cluster func() cluster.Status
 
 	// Metrics are served at /metrics; nil for none.
 	Metrics http.Handler

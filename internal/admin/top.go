@@ -14,6 +14,7 @@ import (
 // Top is the answer of /api/v1/top.
 type Top struct {
 	Series          string  `json:"series"`
+	Node            string  `json:"node,omitempty"` // whose counts; missing: those of all
 	IntervalSeconds int64   `json:"interval_seconds"`
 	From            int     `json:"from"` // the newest window of the range
 	To              int     `json:"to"`   // its oldest window
@@ -32,15 +33,16 @@ const (
 )
 
 func top(q *question) (Top, error) {
-	c, err := q.counter(q.form.Get("series"))
+	s, err := q.series(q.form.Get("series"))
 	if err != nil {
 		return Top{}, err
 	}
-	d := c.Definition()
-	mask, maskErr := parseMask(q.form.Get("mask"), c)
-	from, to, windowsErr := windows(q.form.Get("windows"), c)
+	d := s.Definition
+	c, node, nodeErr := q.partOf(s)
+	mask, maskErr := parseMask(q.form.Get("mask"), s.Counter)
+	from, to, windowsErr := windows(q.form.Get("windows"), s.Counter)
 	limit, limitErr := parseLimit(q.form.Get("limit"), defaultTop)
-	if err := cmp.Or(maskErr, windowsErr, limitErr); err != nil {
+	if err := cmp.Or(nodeErr, maskErr, windowsErr, limitErr); err != nil {
 		return Top{}, err
 	}
 	walks := policy.Walks(c, mask, q.now)
@@ -57,7 +59,7 @@ func top(q *question) (Top, error) {
 			l.offer(k.Target, k.count)
 		}
 	}
-	return Top{d.Name, seconds(d.Interval), from, to, l.entries()}, nil
+	return Top{d.Name, node, seconds(d.Interval), from, to, l.entries()}, nil
 }
 
 // total is the sum over the windows from..to; of different values, their union.

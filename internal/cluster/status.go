@@ -8,6 +8,12 @@ import (
 
 // Status is how the cluster looks from this node. Times are by this node's clock.
 type Status struct {
+	Name      string // of the cluster
+	Node      string // this one
+	Role      string // its: node or manager
+	Version   string // its program's
+	Addresses []string
+
 	Contact time.Time // when the server has answered last; zero: never
 	Error   string    // why it does not answer now; "": it does
 
@@ -46,6 +52,7 @@ func (c *Cluster) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.status
+	s.Name, s.Node, s.Role, s.Version, s.Addresses = c.Name, c.Node, c.role(), c.Version, c.Addresses
 	s.Waiting, s.SnapshotAt = c.waitingBytes, c.begun
 	s.Nodes = slices.Clone(s.Nodes)
 	for who, err := range c.errors {

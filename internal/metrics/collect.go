@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/notify"
 	"github.com/audit-milter/audit-milter/internal/state"
@@ -52,10 +53,20 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	if c.Maintainer != nil {
 		s.maintained(c.Maintainer.Stats())
 	}
+	if c.Cluster != nil {
+		s.cluster(c.Cluster(), c.now())
+	}
 	lines, bytes := c.Log.Lost()
 	send(s, lostLines, lines)
 	send(s, lostBytes, bytes)
 	send(s, build, 1, buildLabels()...)
+}
+
+func (c *collector) now() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
 }
 
 // number is what the rooms count in.
@@ -155,6 +166,28 @@ func (s scrape) maintained(stats history.MaintainerStats) {
 	send(s, historyMerged, stats.Merged)
 	send(s, historyDeleted, stats.Expired, "retention")
 	send(s, historyDeleted, stats.Oversize, "max_size")
+}
+
+func (s scrape) cluster(status cluster.Status, now time.Time) {
+	send(s, clusterReachable, bit(status.IsReachable()))
+	send(s, clusterContact, seconds(status.Contact))
+	send(s, clusterSnapshot, seconds(status.SnapshotAt))
+	send(s, clusterNodes, 1+len(status.Nodes))
+	send(s, clusterWaiting, status.Waiting)
+	send(s, clusterDropped, status.LetGo)
+	send(s, clusterSent, status.Sent)
+	send(s, clusterServerSkew, -status.Ahead.Seconds())
+	for _, n := range status.Nodes {
+		send(s, clusterAway, bit(n.IsAway(now)), n.Name)
+		if age, known := n.Age(now); known {
+			send(s, clusterAge, age.Seconds(), n.Name)
+		}
+		send(s, clusterLag, n.Lag.Seconds(), n.Name)
+		send(s, clusterSkew, n.Ahead.Seconds(), n.Name)
+		send(s, clusterSkewed, bit(n.Skewed), n.Name)
+		send(s, clusterMismatched, len(n.Differs), n.Name)
+		send(s, clusterReceived, n.Read, n.Name)
+	}
 }
 
 // seconds is a time as Prometheus has it; 0 for one that has not been yet.

@@ -10,11 +10,13 @@ package metrics
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/internal/notify"
@@ -34,6 +36,9 @@ type Source struct {
 	State      *state.Store
 	History    *history.Writer
 	Maintainer *history.Maintainer
+	Cluster    func() cluster.Status
+
+	Now func() time.Time // nil for the time itself
 }
 
 // maxScrapes bounds how many are answered at one time; further ones get 503.

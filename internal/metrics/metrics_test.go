@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/internal/history"
@@ -300,5 +301,36 @@ func TestWhatIsKeptIsShown(t *testing.T) {
 	}
 	if size, written := got["state_size_bytes"], got["state_written_bytes_total"]; written == 0 || size <= written {
 		t.Errorf("%v bytes were written and there are %v, of which some are a header", written, size)
+	}
+}
+
+func TestWhatTheClusterKnowsIsShown(t *testing.T) {
+	d := newDaemon(t, mails)
+	for name := range d.samples() {
+		if strings.HasPrefix(name, "cluster_") {
+			t.Errorf("without a cluster there is %s", name)
+		}
+	}
+	d.source.Now = func() time.Time { return begin }
+	d.source.Cluster = func() cluster.Status {
+		return cluster.Status{
+			Contact: begin, SnapshotAt: begin.Add(-time.Minute), Waiting: 300, LetGo: 4, Sent: 500, Ahead: -250 * time.Millisecond,
+			Nodes: []cluster.NodeStatus{
+				{Name: "mx2", Seen: begin, UpTo: begin.Add(-1500 * time.Millisecond), Lag: 50 * time.Millisecond, Ahead: -time.Second, Skewed: true, Read: 600},
+				{Name: "mx3", Seen: begin.Add(-time.Minute), Differs: []string{"a", "b"}},
+			},
+		}
+	}
+	d.expect("in a cluster of three", map[string]float64{
+		"cluster_reachable": 1, "cluster_last_answer_timestamp_seconds": float64(begin.Unix()), "cluster_nodes": 3,
+		"cluster_last_snapshot_timestamp_seconds": float64(begin.Unix() - 60),
+		"cluster_waiting_bytes":                   300, "cluster_dropped_batches_total": 4, "cluster_sent_bytes_total": 500,
+		"cluster_server_clock_skew_seconds": 0.25, "cluster_node_lag_seconds mx2": 0.05,
+		"cluster_node_away mx2": 0, "cluster_node_age_seconds mx2": 1.5, "cluster_node_clock_skew_seconds mx2": -1,
+		"cluster_node_skewed mx2": 1, "cluster_node_mismatched_series mx2": 0, "cluster_node_received_bytes_total mx2": 600,
+		"cluster_node_away mx3": 1, "cluster_node_skewed mx3": 0, "cluster_node_mismatched_series mx3": 2,
+	})
+	if _, there := d.samples()["cluster_node_age_seconds mx3"]; there {
+		t.Error("a node that has not told all has an age")
 	}
 }

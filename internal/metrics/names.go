@@ -102,6 +102,25 @@ var (
 	historyDeleted      = counter("history_deleted_files", "Files that were deleted for their age, or for the size of all.", "why")
 )
 
+// Of the cluster.
+var (
+	clusterReachable  = gauge("cluster_reachable", "1 while the cluster's server answers.")
+	clusterContact    = gauge("cluster_last_answer_timestamp_seconds", "When it has answered last.")
+	clusterSnapshot   = gauge("cluster_last_snapshot_timestamp_seconds", "When the last snapshot for it was begun.")
+	clusterNodes      = gauge("cluster_nodes", "Nodes that are known, this one among them.")
+	clusterWaiting    = gauge("cluster_waiting_bytes", "Bytes that the server has not taken yet.")
+	clusterDropped    = counter("cluster_dropped_batches", "Batches that were given up, for which a snapshot makes up.")
+	clusterSent       = counter("cluster_sent_bytes", "Bytes of batches and snapshots that the server has taken.")
+	clusterServerSkew = gauge("cluster_server_clock_skew_seconds", "By how much the server's clock is ahead of this one.")
+	clusterAway       = gauge("cluster_node_away", "1 while there is no sign of life of the node.", "node")
+	clusterAge        = gauge("cluster_node_age_seconds", "How old the counts of the node are here.", "node")
+	clusterLag        = gauge("cluster_node_lag_seconds", "From the making of its last batch to its counting here.", "node")
+	clusterSkew       = gauge("cluster_node_clock_skew_seconds", "By how much the node's clock is ahead of this one.", "node")
+	clusterSkewed     = gauge("cluster_node_skewed", "1 while that is more than an interval of a series that replicates.", "node")
+	clusterMismatched = gauge("cluster_node_mismatched_series", "Series that are defined otherwise there.", "node")
+	clusterReceived   = counter("cluster_node_received_bytes", "Bytes that were read of the node.", "node")
+)
+
 // Of the log, and of the program.
 var (
 	lostLines = counter("log_lost_lines", "Lines of the log that were lost.")

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/admin"
+)
+
+// clusterSeen is a cluster of three, one of them away.
+func clusterSeen() admin.Cluster {
+	at := func(text string) *time.Time {
+		t, err := time.ParseInLocation("2006-01-02 15:04:05", text, time.Local)
+		if err != nil {
+			panic(err)
+		}
+		return &t
+	}
+	soon, old := 0.1, 90.0
+	return admin.Cluster{
+		Name: "mail", Node: "mx1", Role: "node", Version: "v0.6.0", Remote: "2 of 3 nodes, oldest 90 s", SentBytes: 48213,
+		Server: admin.ClusterServer{Addresses: []string{"valkey.example:6379"}, Reachable: true, Since: at("2026-11-25 02:14:09")},
+		Nodes: []admin.ClusterNode{
+			{Name: "mx2", Role: "manager", Version: "v0.6.0", State: "ok", LastSeen: at("2026-11-25 03:29:20"), LagSeconds: &soon, SkewSeconds: -0.012, ReceivedBytes: 51880},
+			{Name: "mx3", Role: "node", Version: "v0.6.0", State: "away; other definition of recipients_by_user", Away: true, LastSeen: at("2026-11-25 03:27:50"), LagSeconds: &old, ReceivedBytes: 1204},
+		},
+	}
+}
+
+func TestShowClusterPrintsWhatThePageSays(t *testing.T) {
+	var out strings.Builder
+	printCluster(&out, clusterSeen())
+	page, err := os.ReadFile("../../docs/console.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll("    "+strings.ReplaceAll(strings.TrimSpace(out.String()), "\n", "\n    "), "\n    \n", "\n\n")
+	if !strings.Contains(string(page), text) {
+		t.Errorf("docs/console.md has not what is printed:\n%s", text)
+	}
+}
+
+func TestShowClusterSaysWhenTheServerIsOutOfReach(t *testing.T) {
+	a := clusterSeen()
+	a.Server.Reachable, a.Server.Error = false, "connection refused"
+	a.Nodes[0].LastSeen, a.Nodes[0].LagSeconds = nil, nil
+	var out strings.Builder
+	printCluster(&out, a)
+	for _, want := range []string{"not reachable since 2026-11-25 02:14:09: connection refused", "never", "no counts"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing:\n%s", want, out.String())
+		}
+	}
+	a.Server.Since = nil
+	out.Reset()
+	printCluster(&out, a)
+	if !strings.Contains(out.String(), "not tried yet") {
+		t.Errorf("before the first attempt:\n%s", out.String())
+	}
+}
