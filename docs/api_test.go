@@ -82,11 +82,11 @@ func serveAPI(t *testing.T, page []block) (base string) {
 		Cluster: func() cluster.Status {
 			at := func(ago time.Duration) time.Time { return now.Add(-ago) }
 			return cluster.Status{
-				Name: "mail", Node: "mx1", Role: "node", Version: "v0.6.0", Sent: 48213,
-				Server: cluster.ServerStatus{Addresses: []string{"valkey.example:6379"}, Reachable: true, Since: at(time.Hour), Epoch: "6f1e0c5ab27d9934"},
+				Name: "mail", Node: "mx1", Role: "node", Version: "v0.6.0", Sent: 48213, SnapshotAt: at(21 * time.Second),
+				Addresses: []string{"valkey.example:6379"}, Contact: now,
 				Nodes: []cluster.NodeStatus{
-					{Name: "mx2", Role: "manager", Version: "v0.6.0", Seen: at(0), Applied: at(100 * time.Millisecond), Skew: -12 * time.Millisecond, Bytes: 51880},
-					{Name: "mx3", Role: "node", Version: "v0.5.0", Seen: at(90 * time.Second), Applied: at(90 * time.Second), Away: true, Bytes: 1204, Mismatched: []string{"recipients_by_user"}},
+					{Name: "mx2", Role: "manager", Version: "v0.6.0", Sessions: 7, Seen: at(0), UpTo: at(100 * time.Millisecond), Lag: 85 * time.Millisecond, Ahead: -12 * time.Millisecond, Read: 51880},
+					{Name: "mx3", Role: "node", Version: "v0.5.0", Seen: at(90 * time.Second), UpTo: at(90 * time.Second), Lag: 91 * time.Millisecond, Read: 1204, Differs: []string{"recipients_by_user"}},
 				},
 			}
 		},

@@ -18,8 +18,9 @@ func showClusterCommand() *cobra.Command {
 		Use:   "cluster",
 		Short: "Show the nodes of the cluster, and how old their counts are",
 		Long: `Shows the cluster as the running daemon sees it: whether its server answers, and of
-every other node when it was last seen, how old its counts are here (LAG), by how much
-its clock is ahead, how many bytes were read of it, and what is wrong.`,
+every other node when it was last seen, how old its counts are here (AGE), how long its
+last batch took (LAG), by how much its clock is ahead, how many bytes were read of it,
+and what is wrong.`,
 		Args: exactly(0, "write audit-milter show cluster"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return query(cmd, &c, "/api/v1/cluster", nil, printCluster)
@@ -31,14 +32,14 @@ func printCluster(out io.Writer, a admin.Cluster) {
 	table(out, func(w io.Writer) {
 		fmt.Fprintf(w, "cluster\t%s: %s\n", a.Name, a.Remote)
 		fmt.Fprintf(w, "server\t%s: %s\n", strings.Join(a.Server.Addresses, ", "), serverText(a.Server))
-		fmt.Fprintf(w, "to tell\t%d batches, %d bytes\n", a.WaitingBatches, a.WaitingBytes)
+		fmt.Fprintf(w, "to tell\t%d bytes\n", a.WaitingBytes)
 	})
 	fmt.Fprintln(out)
 	table(out, func(w io.Writer) {
-		fmt.Fprintln(w, "NODE\tROLE\tVERSION\tSEEN\tLAG\tCLOCK\tBYTES\tSTATE")
-		fmt.Fprintf(w, "%s\t%s\t%s\t-\t-\t-\t%d sent\tthis node\n", a.Node, a.Role, a.Version, a.SentBytes)
+		fmt.Fprintln(w, "NODE\tROLE\tVERSION\tSEEN\tAGE\tLAG\tCLOCK\tBYTES\tSTATE")
+		fmt.Fprintf(w, "%s\t%s\t%s\t-\t-\t-\t-\t%d sent\tthis node\n", a.Node, a.Role, a.Version, a.SentBytes)
 		for _, n := range a.Nodes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%+.1f s\t%d read\t%s\n", n.Name, n.Role, n.Version, seen(n.LastSeen), lag(n.LagSeconds), n.SkewSeconds, n.ReceivedBytes, n.State)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.1f s\t%+.1f s\t%d read\t%s\n", n.Name, n.Role, n.Version, local(n.LastSeen), age(n.AgeSeconds), n.LagSeconds, n.SkewSeconds, n.ReceivedBytes, n.State)
 		}
 	})
 }
@@ -46,28 +47,22 @@ func printCluster(out io.Writer, a admin.Cluster) {
 // serverText says whether the server answers.
 func serverText(s admin.ClusterServer) string {
 	switch {
-	case s.Since == nil:
-		return "not tried yet"
 	case s.Reachable:
-		return "reachable since " + local(*s.Since)
+		return "answers"
+	case s.Error == "":
+		return "not asked yet"
+	case s.Contact == nil:
+		return "has never answered: " + s.Error
 	}
-	return fmt.Sprintf("not reachable since %s: %s", local(*s.Since), s.Error)
+	return fmt.Sprintf("has not answered since %s: %s", local(*s.Contact), s.Error)
 }
 
-// seen is the time of a node's last sign of life.
-func seen(at *time.Time) string {
-	if at == nil {
-		return "never"
-	}
-	return local(*at)
-}
-
-// lag is how old the counts of a node are; those that are current are told to a tenth
+// age is how old the counts of a node are; those that are current are told to a tenth
 // of a second.
-func lag(seconds *float64) string {
+func age(seconds *float64) string {
 	switch {
 	case seconds == nil:
-		return "no counts"
+		return "not all"
 	case *seconds < 10:
 		return fmt.Sprintf("%.1f s", *seconds)
 	}

@@ -16,35 +16,36 @@ type Cluster struct {
 
 	Remote         string        `json:"remote"` // how much of the cluster the counts have, in words
 	Server         ClusterServer `json:"server"`
-	WaitingBatches int           `json:"waiting_batches"` // that this node has not told yet
-	WaitingBytes   int64         `json:"waiting_bytes"`
-	DroppedBatches uint64        `json:"dropped_batches"` // since the start; a snapshot makes up for them
+	WaitingBytes   int64         `json:"waiting_bytes"`   // that the server has not taken yet
+	DroppedBatches int64         `json:"dropped_batches"` // since the start; a snapshot makes up for them
 	SentBytes      int64         `json:"sent_bytes"`      // since the start
-	Nodes          []ClusterNode `json:"nodes"`           // the others, ordered by name
+	SnapshotAt     *time.Time    `json:"last_snapshot,omitempty"`
+	Nodes          []ClusterNode `json:"nodes"` // the others, ordered by name
 }
 
 // ClusterServer is the server by which the nodes hear of each other.
 type ClusterServer struct {
 	Addresses   []string   `json:"addresses"`
 	Reachable   bool       `json:"reachable"`
-	Since       *time.Time `json:"since,omitempty"` // missing before the first attempt
+	Contact     *time.Time `json:"last_answer,omitempty"` // missing: there was none
 	Error       string     `json:"error,omitempty"`
-	Epoch       string     `json:"epoch"`              // another one: the server had lost its data
 	SkewSeconds float64    `json:"clock_skew_seconds"` // by which its clock is ahead of this node's
 }
 
 // ClusterNode is another node, as this one knows it.
 type ClusterNode struct {
-	Name          string     `json:"name"`
-	Role          string     `json:"role"`
-	Version       string     `json:"version"`
-	State         string     `json:"state"` // ok, or what is wrong
-	Away          bool       `json:"away"`
-	LastSeen      *time.Time `json:"last_seen,omitempty"`   // missing: never
-	LagSeconds    *float64   `json:"lag_seconds,omitempty"` // how old its counts are here; missing: there are none
-	SkewSeconds   float64    `json:"clock_skew_seconds"`    // by which its clock is ahead of this node's
-	ReceivedBytes int64      `json:"received_bytes"`        // since the start
-	Mismatched    []string   `json:"mismatched_series"`     // defined otherwise there, so that their counts are not mixed
+	Name          string    `json:"name"`
+	Role          string    `json:"role"`
+	Version       string    `json:"version"`
+	State         string    `json:"state"` // ok, or what is wrong
+	Away          bool      `json:"away"`
+	LastSeen      time.Time `json:"last_seen"`
+	OpenSessions  int64     `json:"open_sessions"`
+	AgeSeconds    *float64  `json:"age_seconds,omitempty"` // of its counts here; missing: not all have come yet
+	LagSeconds    float64   `json:"lag_seconds"`           // from the making of its last batch to its counting here
+	SkewSeconds   float64   `json:"clock_skew_seconds"`    // by which its clock is ahead of this node's
+	ReceivedBytes int64     `json:"received_bytes"`        // since the start
+	Mismatched    []string  `json:"mismatched_series"`     // defined otherwise there, so that their counts are not mixed
 }
 
 // errNoCluster answers what only a cluster has.
@@ -58,11 +59,9 @@ func showCluster(q *question) (Cluster, error) {
 	answer := Cluster{
 		Name: s.Name, Node: s.Node, Role: s.Role, Version: s.Version, Remote: s.Remote(q.now),
 		Server: ClusterServer{
-			Addresses: s.Server.Addresses, Reachable: s.Server.Reachable, Since: moment(s.Server.Since),
-			Error: s.Server.Err, Epoch: s.Server.Epoch, SkewSeconds: s.Skew.Seconds(),
+			Addresses: s.Addresses, Reachable: s.IsReachable(), Contact: moment(s.Contact), Error: s.Error, SkewSeconds: -s.Ahead.Seconds(),
 		},
-		WaitingBatches: s.Waiting.Batches, WaitingBytes: s.Waiting.Bytes, DroppedBatches: s.Waiting.Dropped,
-		SentBytes: s.Sent, Nodes: []ClusterNode{},
+		WaitingBytes: s.Waiting, DroppedBatches: s.LetGo, SentBytes: s.Sent, SnapshotAt: moment(s.SnapshotAt), Nodes: []ClusterNode{},
 	}
 	for _, n := range s.Nodes {
 		answer.Nodes = append(answer.Nodes, nodeOf(n, q.now))
@@ -72,12 +71,13 @@ func showCluster(q *question) (Cluster, error) {
 
 func nodeOf(n cluster.NodeStatus, now time.Time) ClusterNode {
 	node := ClusterNode{
-		Name: n.Name, Role: n.Role, Version: n.Version, State: n.State(), Away: n.Away, LastSeen: moment(n.Seen),
-		SkewSeconds: n.Skew.Seconds(), ReceivedBytes: n.Bytes, Mismatched: append([]string{}, n.Mismatched...),
+		Name: n.Name, Role: n.Role, Version: n.Version, State: n.State(now), Away: n.IsAway(now), LastSeen: n.Seen.UTC().Truncate(time.Second),
+		OpenSessions: n.Sessions, LagSeconds: n.Lag.Seconds(), SkewSeconds: n.Ahead.Seconds(), ReceivedBytes: n.Read,
+		Mismatched: append([]string{}, n.Differs...),
 	}
 	if age, known := n.Age(now); known {
-		lag := age.Seconds()
-		node.LagSeconds = &lag
+		old := age.Seconds()
+		node.AgeSeconds = &old
 	}
 	return node
 }

@@ -29,10 +29,10 @@ series:
 	conf.Policy.Series[0].Replicate, conf.Policy.Series[1].Replicate = policy.Cluster, policy.Manager
 	conf.Policy.Series[3].Replicate = policy.Cluster
 	s := servePolicy(t, conf.Policy, "", func() cluster.Status {
-		node := func(name string, away bool) cluster.NodeStatus {
-			return cluster.NodeStatus{Name: name, Applied: begin.Add(-time.Second), Away: away}
+		node := func(name string, silent time.Duration) cluster.NodeStatus {
+			return cluster.NodeStatus{Name: name, UpTo: begin.Add(-time.Second), Seen: begin.Add(-silent)}
 		}
-		return cluster.Status{Node: "mx1", Role: "node", Nodes: []cluster.NodeStatus{node("mx2", false), node("mx3", true), node("mx4", false)}}
+		return cluster.Status{Node: "mx1", Role: "node", Nodes: []cluster.NodeStatus{node("mx2", 0), node("mx3", time.Minute), node("mx4", 0)}}
 	})
 	client := netip.MustParseAddr("192.0.2.7")
 	for range 2 {

@@ -95,5 +95,5 @@ func (q *question) isAway(node string) bool {
 		return true
 	}
 	n, known := q.Cluster().Of(node)
-	return !known || n.Away
+	return !known || n.IsAway(q.now)
 }
