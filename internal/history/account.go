@@ -17,6 +17,7 @@ type account struct {
 	kept    policy.Kept
 	node    string
 	share   bool    // another node's
+	held    bool    // of a share: its snapshot is being told, and nothing is written
 	last    uint64  // of a share: the number of the last batch
 	before  earlier // the files there were at the start; none when no batch from before comes any more
 	windows map[int64]*openWindow

@@ -18,41 +18,57 @@ type shareOf struct {
 	identity
 }
 
-// TakeShare takes what another node has told of a series in its batch of that number.
-// Nothing may be told twice. It may be called while Take is, and waits for the disk as
-// little; a writer that is not a manager's leaves it alone.
+// TakeShare takes what another node has told of a series in its batch of that number, or
+// in a part of its snapshot. Nothing may be told twice. It may be called while Take is,
+// and waits for the disk as little; a writer that is not a manager's leaves it alone.
 func (w *Writer) TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64) {
 	if !w.writes(kept) {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.addShare(w.share(node, kept), told, now, number)
+	a := w.share(node, kept)
+	a.last = max(a.last, number)
+	b := &deltas.Batch{Now: now, Number: number}
+	for _, d := range told {
+		if a.held { // it begins with the snapshot
+			d.For = series.Both
+		}
+		a.add(&d, b, false)
+	}
+	if !a.held {
+		w.bound(a, a.last)
+	}
 }
 
-// TakeSnapshot takes all that another node has counted of a series up to its batch of that
-// number: nothing, where it begins. It is told before the first TakeShare, and whenever
-// something has been missed. What of that the files have already, such as after a
-// restart, is found when the windows are written.
-func (w *Writer) TakeSnapshot(node string, kept policy.Kept, all []series.Delta, now time.Time, number uint64) {
+// BeginShare begins another node's part of a series anew: until EndShare its snapshot is
+// told, which has all that it counts. So it goes before the first batch, and whenever
+// something was missed. Nothing of the part is written meanwhile; what the files have of
+// it already, as after a restart, is found when the windows are written.
+func (w *Writer) BeginShare(node string, kept policy.Kept) {
 	if !w.writes(kept) {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a := w.share(node, kept)
+	a.held = true
 	if !a.distinct {
 		clear(a.windows)
 		a.newest = math.MinInt64
 	}
-	whole := make([]series.Delta, 0, len(all))
-	for _, d := range all {
-		if d.For != series.Older { // what is for them comes once more
-			d.For = series.Both
-			whole = append(whole, d)
-		}
+}
+
+// EndShare ends the snapshot: what follows are batches.
+func (w *Writer) EndShare(node string, kept policy.Kept) {
+	if !w.writes(kept) {
+		return
 	}
-	w.addShare(a, whole, now, number)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.share(node, kept)
+	a.held = false
+	w.bound(a, a.last)
 }
 
 // share is the account of another node's part.
@@ -69,15 +85,6 @@ func (w *Writer) share(node string, kept policy.Kept) *account {
 	}
 	a.kept = kept
 	return a
-}
-
-func (w *Writer) addShare(a *account, told []series.Delta, now time.Time, number uint64) {
-	a.last = max(a.last, number)
-	b := &deltas.Batch{Now: now, Number: number}
-	for i := range told {
-		a.add(&told[i], b, false)
-	}
-	w.bound(a, a.last)
 }
 
 // newestOf is the newest window of a node's part that is in some file.

@@ -21,9 +21,14 @@ func (f *ticks) share(node string, kept policy.Kept, number uint64, list ...seri
 	f.w.TakeShare(node, kept, list, f.now, number)
 }
 
-// snapshot tells all that another node has.
+// snapshot tells all that another node has, in two parts, while time goes on.
 func (f *ticks) snapshot(node string, kept policy.Kept, number uint64, list ...series.Delta) {
-	f.w.TakeSnapshot(node, kept, list, f.now, number)
+	f.w.BeginShare(node, kept)
+	half := len(list) / 2
+	f.share(node, kept, number-1, list[:half]...)
+	f.w.Take(f.next(20 * time.Second)) // longer than a window that is over is waited for
+	f.share(node, kept, number, list[half:]...)
+	f.w.EndShare(node, kept)
 }
 
 // pass lets some time pass and everything be written that is due then.
@@ -73,7 +78,7 @@ func TestWhatAnotherNodeTellsLateIsAFurtherRow(t *testing.T) {
 	dir := t.TempDir()
 	f := newTicks(t, Options{Dir: dir, Manager: true})
 	c := shared("c", time.Minute)
-	f.snapshot("mx2", c, 0)
+	f.snapshot("mx2", c, 2)
 	f.share("mx2", c, 7, adds("192.0.2.1", someDay, 3))
 	f.pass(75 * time.Second)
 	f.share("mx2", c, 8, adds("192.0.2.1", someDay, 4)) // the server was away meanwhile
@@ -113,11 +118,9 @@ func TestARestartedManagerWritesWhatIsNotYetWritten(t *testing.T) {
 
 			again := newTicks(t, Options{Dir: dir, Manager: true, MinCount: 3})
 			again.now = f.now.Add(time.Second)
-			older := adds("192.0.2.1", next, 1) // it is told again in the snapshot
-			older.For = series.Older
 			part := adds("192.0.2.1", next, 6)
 			part.For = series.Newer
-			again.snapshot("mx2", c, 20, adds("192.0.2.1", someDay, 12), adds("192.0.2.2", someDay, 1), adds("192.0.2.3", someDay, 4), older, part)
+			again.snapshot("mx2", c, 20, adds("192.0.2.3", someDay, 4), adds("192.0.2.2", someDay, 1), adds("192.0.2.1", someDay, 12), part)
 			again.share("mx2", c, 21, adds("192.0.2.1", next, 1), adds("192.0.2.1", someDay, 1))
 			again.pass(2 * time.Minute)
 			readTotals(t, dir).want(t, totals{

@@ -237,13 +237,16 @@ func (w *Writer) cutOver(distinct bool) {
 	}
 	for id, a := range w.shares {
 		w.cutEnded(a, a.last)
-		if len(a.windows) == 0 && a.newest < w.now.Add(-forgetAfter).Unix() {
+		if len(a.windows) == 0 && !a.held && a.newest < w.now.Add(-forgetAfter).Unix() {
 			delete(w.shares, id)
 		}
 	}
 }
 
 func (w *Writer) cutEnded(a *account, through uint64) {
+	if a.held {
+		return
+	}
 	for _, start := range a.starts() {
 		if a.over(start, w.now) {
 			w.cut(a, start, through, true)
@@ -299,7 +302,7 @@ func (w *Writer) Close() {
 	defer w.mu.Unlock()
 	w.cutCounts(func(*account) bool { return true }, w.number)
 	for _, a := range w.shares {
-		if !a.distinct {
+		if !a.distinct && !a.held {
 			for _, start := range a.starts() {
 				w.cut(a, start, a.last, false)
 			}
