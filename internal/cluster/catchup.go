@@ -164,6 +164,7 @@ func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *s
 		return err
 	}
 	t.target.drop(node)
+	t.target.begin(node)
 	for _, p := range s.parts {
 		if err := t.target.merge(node, p.number, p.payload); err != nil {
 			r.damaged(t, node, f, err)
@@ -172,6 +173,7 @@ func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *s
 		}
 		r.heard[node].bytes += int64(len(p.payload))
 	}
+	t.target.end(node)
 	f.last, f.behind, f.other, f.unread = s.end, false, false, false
 	return nil
 }

@@ -47,6 +47,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 const (
@@ -85,8 +86,19 @@ type Options struct {
 	TLS       *tls.Config // nil: none
 
 	Engine func() Engine    // the one that is in force
+	Keeper Keeper           // nil for none
 	Now    func() time.Time // nil: time.Now
 	Log    *slog.Logger
+}
+
+// Keeper keeps what other nodes have counted: a [history.Writer]. It does not wait for a
+// disk.
+type Keeper interface {
+	// BeginShare begins a node's part anew; until EndShare all of it is told.
+	BeginShare(node string, kept policy.Kept)
+	EndShare(node string, kept policy.Kept)
+	// TakeShare takes what the node has told in the batch of that number.
+	TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64)
 }
 
 // Cluster is this node's part in it. It is a [deltas.Taker].
@@ -170,6 +182,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	defer link.close()
 	var both sync.WaitGroup
 	both.Go(func() { c.send(ctx, link) })
+	both.Go(func() { c.watch(ctx) })
 	both.Go(func() { newReader(c, link).run(ctx) })
 	both.Wait()
 }
@@ -187,7 +200,7 @@ func (c *Cluster) failing(who string, err error) {
 	c.errors[who] = err
 	if c.isNews("away") {
 		c.toldAway = true
-		c.Log.Warn("cluster: the server does not answer: what other nodes count comes later", "servers", c.Addresses, "while", who, "error", err)
+		c.Log.Warn("cluster: the server does not answer: what other nodes count comes later", "servers", c.Addresses, "while", who, "counts", c.status.Remote(c.Now()), "error", err)
 	}
 }
 

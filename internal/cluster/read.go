@@ -46,6 +46,8 @@ type topic struct {
 type target interface {
 	merge(node string, number uint64, payload []byte) error
 	drop(node string)
+	begin(node string) // a snapshot is about to be merged
+	end(node string)   // it is
 }
 
 // feed is what one node tells about a topic.
@@ -144,10 +146,10 @@ func (r *reader) follow() {
 		t := r.topics[name]
 		if t == nil || t.lasting != k.Lasting {
 			words, shape := shapeOf(k.Lasting)
-			t = &topic{name: name, words: words, shape: shape, target: shares{r, k.Lasting}, lasting: k.Lasting, feeds: make(map[string]*feed)}
+			t = &topic{name: name, words: words, shape: shape, lasting: k.Lasting, feeds: make(map[string]*feed)}
 			r.topics[name] = t
 		}
-		t.persist = k.Persist
+		t.persist, t.target = k.Persist, shares{r, k} // a reload may change what is kept
 	}
 	for name := range r.topics {
 		if !there[name] {
@@ -275,7 +277,7 @@ func (r *reader) hear(node string, number uint64, bytes int) {
 // shares puts deltas in the shares of a series.
 type shares struct {
 	reader *reader
-	*policy.Lasting
+	policy.Kept
 }
 
 func (s shares) merge(node string, number uint64, payload []byte) error {
@@ -290,7 +292,22 @@ func (s shares) merge(node string, number uint64, payload []byte) error {
 			s.MergeShare(node, d, now)
 		}
 	}
+	if keeper := s.reader.Keeper; keeper != nil && node != "" {
+		keeper.TakeShare(node, s.Kept, all, now, number)
+	}
 	return nil
+}
+
+func (s shares) begin(node string) {
+	if keeper := s.reader.Keeper; keeper != nil {
+		keeper.BeginShare(node, s.Kept)
+	}
+}
+
+func (s shares) end(node string) {
+	if keeper := s.reader.Keeper; keeper != nil {
+		keeper.EndShare(node, s.Kept)
+	}
 }
 
 func (s shares) drop(node string) { s.DropShare(node, s.reader.Now()) }
@@ -319,6 +336,9 @@ func (p penalties) merge(node string, number uint64, payload []byte) error {
 	}
 	return nil
 }
+
+func (penalties) begin(string) {}
+func (penalties) end(string)   {}
 
 // drop lets them run: each ends by itself.
 func (penalties) drop(string) {}
