@@ -17,13 +17,15 @@ import (
 
 func checkCommand() *cobra.Command {
 	var path string
+	var online bool
 	cmd := &cobra.Command{
 		Use:   "check --config FILE",
 		Short: "Say what is wrong with a configuration, or what was understood",
 		Long: `Reads a configuration as serve would. All mistakes are told at once, each as
 file:line:column: what is wrong, and what would be right; the exit status is
 then 1. Otherwise what was understood is printed, with notes on what a policy
-costs and where it may surprise.`,
+costs and where it may surprise. With --online the cluster's server is tried too,
+for 5 seconds at most; if it cannot be used, the exit status is 1.`,
 		Args: exactly(0, "write audit-milter check --config FILE"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := config.Load(path)
@@ -31,10 +33,14 @@ costs and where it may surprise.`,
 				return configError{err}
 			}
 			describe(cmd.OutOrStdout(), conf)
+			if online {
+				return checkOnline(cmd.Context(), cmd.OutOrStdout(), conf)
+			}
 			return nil
 		},
 	}
 	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&online, "online", false, "try the cluster's server too")
 	return cmd
 }
 
@@ -92,11 +98,14 @@ func notifyNotes(conf *config.Config) (notes []string) {
 	return notes
 }
 
-// historyNotes name the series that serialize in vain.
+// historyNotes name the series that serialize in vain, or elsewhere.
 func historyNotes(conf *config.Config) (notes []string) {
 	for _, s := range conf.Policy.Series {
 		if s.Serialize && !conf.History.Takes(s.Name) {
 			notes = append(notes, fmt.Sprintf("series %s: serialize has no effect, since include and exclude of the history leave it out", s.Name))
+		}
+		if s.Serialize && s.Replicate != policy.None && conf.Cluster.Role != config.RoleManager {
+			notes = append(notes, fmt.Sprintf("series %s: serialize is left to managers, since it replicates and this is a node", s.Name))
 		}
 	}
 	return notes

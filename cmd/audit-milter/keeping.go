@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/cluster"
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/internal/history"
@@ -19,21 +20,24 @@ import (
 // and each start would read all of them.
 const maxUnfinished = 3
 
-// keeping is what outlasts the daemon: the state of what persists, and the history
-// of what is serialized.
+// keeping is what outlasts the daemon, or leaves it: the state of what persists, the
+// history of what is serialized, and the cluster for what replicates.
 type keeping struct {
 	log        *slog.Logger
 	state      *state.Store        // nil without state_dir
 	history    *history.Writer     // nil without history
 	maintainer *history.Maintainer // of the history
-	collector  *deltas.Collector   // nil with neither
+	cluster    *cluster.Cluster    // nil without cluster
+	collector  *deltas.Collector   // nil with none of them
 	restored   policy.Restored     // until there is an engine
 	unfinished int                 // starts before this one that ended before their snapshot was complete
 
-	inForce func() deltas.Engine
+	inForce func() *policy.Engine
 	now     func() time.Time
 	end     context.CancelFunc
 	running sync.WaitGroup
+	leave   context.CancelFunc // ends the cluster
+	joined  sync.WaitGroup
 	closing sync.Once
 }
 
@@ -46,6 +50,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 	if h := conf.History; h != nil {
 		k.history, err = history.NewWriter(history.Options{
 			Dir: h.Dir, Node: conf.Policy.Node, Takes: h.Takes, MinCount: h.MinCount, Log: log, Now: now,
+			Manager: conf.Cluster != nil && conf.Cluster.Role == config.RoleManager,
 		})
 		if err != nil {
 			return nil, err
@@ -64,6 +69,13 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 	if k.state != nil && k.history != nil {
 		k.history.Recover() // if the disk refuses that, its log says so
 	}
+	if conf.Cluster != nil {
+		if err := k.openCluster(conf.Cluster, now); err != nil {
+			k.close()
+			return nil, err
+		}
+		takers = append(takers, k.cluster)
+	}
 	if takers != nil {
 		if k.history != nil { // whose numbers may be higher than the clock, if that was set back
 			last = max(last, k.history.Last())
@@ -71,6 +83,27 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.collector = deltas.New(last, takers...)
 	}
 	return k, nil
+}
+
+// openCluster makes this node a part of the cluster, which begins with start. A server
+// that does not answer is no reason not to serve.
+func (k *keeping) openCluster(c *config.Cluster, now func() time.Time) (err error) {
+	o := clusterOptions(c)
+	o.Now, o.Log = now, k.log
+	o.Engine = func() cluster.Engine { return k.inForce() }
+	if k.history != nil {
+		o.Keeper = k.history
+	}
+	k.cluster, err = cluster.Open(o)
+	return err
+}
+
+// clusterStatus is how the cluster looks; nil where there is none.
+func (k *keeping) clusterStatus() func() cluster.Status {
+	if k.cluster == nil {
+		return nil
+	}
+	return k.cluster.Status
 }
 
 // restore opens the state and tells the number of its last batch.
@@ -115,7 +148,7 @@ func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
 	if k.collector == nil {
 		return
 	}
-	k.inForce, k.now = func() deltas.Engine { return inForce() }, now
+	k.inForce, k.now = inForce, now
 	collect := k.collector.Collect // before the first event: what comes before it would be missed
 	if k.unfinished > maxUnfinished {
 		collect = k.collector.Finish
@@ -123,9 +156,13 @@ func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
 	collect(k.inForce(), now())
 	var ctx context.Context
 	ctx, k.end = context.WithCancel(context.Background())
-	k.running.Go(func() { k.collector.Run(ctx, k.inForce, now) })
+	k.running.Go(func() { k.collector.Run(ctx, func() deltas.Engine { return inForce() }, now) })
 	if k.maintainer != nil {
 		k.running.Go(func() { k.maintainer.Run(ctx) })
+	}
+	if k.cluster != nil {
+		ctx, k.leave = context.WithCancel(context.Background())
+		k.joined.Go(func() { k.cluster.Run(ctx) })
 	}
 }
 
@@ -138,13 +175,17 @@ func (k *keeping) change(next *policy.Engine, now time.Time, adopt func()) {
 	k.collector.Change(next, now, adopt)
 }
 
-// close keeps what has come to the end, and writes it.
+// close keeps what has come to the end, and writes and tells it.
 func (k *keeping) close() {
 	k.closing.Do(func() {
 		if k.end != nil {
 			k.end()
 			k.running.Wait()
 			k.collector.Finish(k.inForce(), k.now())
+		}
+		if k.leave != nil {
+			k.leave()
+			k.joined.Wait()
 		}
 		if k.history != nil {
 			k.history.Close()

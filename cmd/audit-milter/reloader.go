@@ -185,5 +185,8 @@ func (r *reloader) needRestart() (keys []string) {
 	if !reflect.DeepEqual(was.History, is.History) {
 		keys = append(keys, "history")
 	}
+	if !sameCluster(was.Cluster, is.Cluster) {
+		keys = append(keys, "cluster")
+	}
 	return keys
 }

@@ -103,11 +103,13 @@ func serve(path string, out io.Writer) error {
 	endConsole := doors.serve(&admin.Server{
 		Engine: inForce,
 		Token:  reloads.token,
-		Reload: reloads.reload,
-		Now:    now,
+
+		Cluster: kept.clusterStatus(),
+		Reload:  reloads.reload,
+		Now:     now,
 		Metrics: metrics.Handler(metrics.Source{
 			Engine: inForce, Server: server, Notifier: notifier,
-			State: kept.state, History: kept.history, Maintainer: kept.maintainer, Log: log,
+			State: kept.state, History: kept.history, Maintainer: kept.maintainer, Cluster: kept.clusterStatus(), Now: now, Log: log,
 		}),
 		Log: log.Logger,
 	}, log.Logger)
