@@ -161,8 +161,9 @@ func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
 		k.running.Go(func() { k.maintainer.Run(ctx) })
 	}
 	if k.cluster != nil {
-		ctx, k.leave = context.WithCancel(context.Background())
-		k.joined.Go(func() { k.cluster.Run(ctx) })
+		var member context.Context
+		member, k.leave = context.WithCancel(context.Background())
+		k.joined.Go(func() { k.cluster.Run(member) })
 	}
 }
 

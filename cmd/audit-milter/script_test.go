@@ -26,14 +26,17 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"becomes":  becomes,
 			"daemon":   startDaemon,
 			"get":      get,
 			"received": received,
 			"receiver": startReceiver,
 			"says":     awaitLine,
+			"server":   startServer,
 			"signal":   signalDaemon,
 			"status":   exitStatus,
 		},
+		Condition: hasServer,
 		Setup: func(env *testscript.Env) error {
 			env.Values[daemonKey{}] = new(daemon)
 			env.Values[receiverKey{}] = &receiver{letters: make(chan []byte, 100)}
@@ -81,7 +84,7 @@ func (d *daemon) start(cmd *exec.Cmd, log string) error {
 		return err
 	}
 	d.cmd, d.lines, d.copied = cmd, make(chan string, 1000), make(chan struct{})
-	go d.copyLog(stderr, log)
+	go copyLog(stderr, log, d.lines, d.copied)
 	if !d.says("msg=serving") {
 		text, _ := os.ReadFile(log)
 		return fmt.Errorf("the daemon ended before it served:\n%s", text)
@@ -90,9 +93,9 @@ func (d *daemon) start(cmd *exec.Cmd, log string) error {
 }
 
 // copyLog copies the log to a file and to whoever waits for a line of it.
-func (d *daemon) copyLog(log io.Reader, path string) {
-	defer close(d.copied)
-	defer close(d.lines)
+func copyLog(log io.Reader, path string, lines chan<- string, copied chan<- struct{}) {
+	defer close(copied)
+	defer close(lines)
 	file, err := os.Create(path)
 	if err != nil {
 		return
@@ -100,7 +103,7 @@ func (d *daemon) copyLog(log io.Reader, path string) {
 	defer file.Close()
 	for scanner := bufio.NewScanner(log); scanner.Scan(); {
 		io.WriteString(file, scanner.Text()+"\n")
-		d.lines <- scanner.Text()
+		lines <- scanner.Text()
 	}
 }
 
