@@ -11,6 +11,7 @@
 //	audit-milter show series            which series there are
 //	audit-milter show ip IP[/MASK]      every count of an address or a block
 //	audit-milter show all               every count there is, as CSV
+//	audit-milter show cluster           the nodes that count as one, and how old their counts are
 //	audit-milter count SERIES KEY       one count, by window
 //	audit-milter add SERIES KEY [N]     add to a count
 //	audit-milter remove SERIES KEY      forget a key, or all of a block; remove --penalty RULE KEY

@@ -19,6 +19,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/history"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -167,6 +168,7 @@ type nodeOptions struct {
 	persist     bool
 	ahead       time.Duration
 	link        func(*Options) // changes how the server is reached
+	history     string         // a directory, if it writes one
 }
 
 func newNode(t testing.TB, address, name string, o nodeOptions) *node {
@@ -177,8 +179,10 @@ func newNode(t testing.TB, address, name string, o nodeOptions) *node {
 		o.definitions = definitions
 	}
 	n.setEngine(n.newEngine(o))
+	takers, keeper, closeHistory := n.openHistory(o)
 	options := Options{
-		Name: "test", Node: name, Manager: o.manager, Version: "1",
+		Keeper: keeper,
+		Name:   "test", Node: name, Manager: o.manager, Version: "1",
 		Addresses: []string{address},
 		Engine:    func() Engine { return n.inForce.Load() },
 		Now:       n.now,
@@ -194,16 +198,30 @@ func newNode(t testing.TB, address, name string, o nodeOptions) *node {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	var both sync.WaitGroup
-	n.collect = deltas.New(0, n.cluster)
+	n.collect = deltas.New(0, append(takers, n.cluster)...)
 	n.collect.Collect(n.engine, n.now()) // before the first event, as in a daemon
 	both.Go(func() { n.collect.Run(ctx, func() deltas.Engine { return n.inForce.Load() }, n.now) })
 	both.Go(func() { n.cluster.Run(ctx) })
 	n.stop = sync.OnceFunc(func() {
 		end()
 		both.Wait()
+		closeHistory()
 	})
 	t.Cleanup(n.stop)
 	return n
+}
+
+// openHistory begins to write one, if the node does.
+func (n *node) openHistory(o nodeOptions) (takers []deltas.Taker, keeper Keeper, end func()) {
+	n.Helper()
+	if o.history == "" {
+		return nil, nil, func() {}
+	}
+	w, err := history.NewWriter(history.Options{Dir: o.history, Node: n.name, Manager: o.manager, Log: slog.New(slog.NewTextHandler(n.log, nil)), Now: n.now})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return []deltas.Taker{w}, w, w.Close
 }
 
 func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
@@ -244,7 +262,7 @@ func (n *node) policy(o nodeOptions) *policy.Policy {
 		n.Fatal(err)
 	}
 	for _, s := range conf.Policy.Series {
-		s.Persist = o.persist
+		s.Persist, s.Serialize = o.persist, o.history != ""
 		s.Replicate = policy.Cluster
 		if s.Name == "managed" {
 			s.Replicate = policy.Manager
