@@ -440,7 +440,7 @@ func TestClocksThatAreApartAreReported(t *testing.T) {
 			return fmt.Errorf("%s sees %+v", row.of.name, row.of.cluster.Status())
 		})
 	}
-	if log := a.log.String(); !strings.Contains(log, "the clocks of two nodes") || strings.Contains(log, "node=c") {
+	if log := a.log.String(); !strings.Contains(log, "the clocks of two nodes") || strings.Contains(log, `set them right" node=c`) {
 		t.Errorf("a logs\n%s", log)
 	}
 }
