@@ -14,45 +14,63 @@ import (
 	"github.com/audit-milter/audit-milter/series"
 )
 
-// BenchmarkThreeNodes lets each of three nodes in one process add 10,000 times a second
-// over 100,000 keys; an iteration is a second of that. The lag is from an add on one
-// node until another one counts it. CPU is that of the process, with the adds, and
-// bytes are those that the server has sent and received, both by node.
-func BenchmarkThreeNodes(b *testing.B) {
+// BenchmarkNodes lets nodes in one process add to 100,000 keys; an iteration is a second
+// of that. The lag is from an add on one node until another one counts it. CPU is that
+// of the process, with the adds, and bytes are those that the server has received and
+// sent, both by node.
+func BenchmarkNodes(b *testing.B) {
+	for _, row := range []struct{ nodes, adds int }{{3, 10_000}, {50, 100}, {200, 100}} {
+		b.Run(fmt.Sprintf("%d nodes, each %d adds a second", row.nodes, row.adds), func(b *testing.B) {
+			benchmarkNodes(b, row.nodes, row.adds)
+		})
+	}
+}
+
+func benchmarkNodes(b *testing.B, count, adds int) {
 	s := newServer(b, "--appendonly", "no")
-	nodes := threeNodes(b, s.path)
+	nodes := make([]*node, count)
+	for i := range nodes {
+		nodes[i] = newNode(b, s.path, fmt.Sprint("mx", i+1), nodeOptions{})
+	}
+	for _, n := range nodes {
+		n.others(count - 1)
+	}
 	b.ResetTimer()
+	server := s.cpu()
 	before, in, out := cpu(), s.info("total_net_input_bytes"), s.info("total_net_output_bytes")
 	var lags []time.Duration
 	second := 0
 	for b.Loop() {
 		second++
-		lags = append(lags, oneSecond(b, nodes, second)...)
+		lags = append(lags, oneSecond(b, nodes, adds, second)...)
 	}
 	seconds := float64(second)
 	slices.Sort(lags)
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(lags[len(lags)/2].Milliseconds()), "p50-ms")
 	b.ReportMetric(float64(lags[len(lags)*99/100].Milliseconds()), "p99-ms")
-	b.ReportMetric(100*(cpu()-before).Seconds()/seconds/3, "%CPU/node")
-	b.ReportMetric(float64(s.info("total_net_input_bytes")-in)/seconds/3/1000, "kB/s-sent/node")
-	b.ReportMetric(float64(s.info("total_net_output_bytes")-out)/seconds/3/1000, "kB/s-read/node")
+	b.ReportMetric(100*(cpu()-before).Seconds()/seconds/float64(count), "%CPU/node")
+	b.ReportMetric(100*(s.cpu()-server)/seconds, "%CPU-of-server")
+	b.ReportMetric(float64(s.info("total_net_input_bytes")-in)/seconds/float64(count)/1000, "kB/s-sent/node")
+	b.ReportMetric(float64(s.info("total_net_output_bytes")-out)/seconds/float64(count)/1000, "kB/s-read/node")
 }
 
 // oneSecond adds, and measures how long it takes until marks are counted elsewhere.
-func oneSecond(b *testing.B, nodes []*node, second int) (lags []time.Duration) {
+func oneSecond(b *testing.B, nodes []*node, adds, second int) (lags []time.Duration) {
 	var all sync.WaitGroup
-	for i, n := range nodes {
+	for _, n := range nodes {
 		all.Go(func() {
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
 			for step := range 100 {
 				<-tick.C
-				for k := range 100 {
+				for k := range adds / 100 {
 					n.add(((second*100+step)*100+k)*7919%100_000, 1)
 				}
 			}
 		})
+	}
+	for i, n := range nodes[:3] {
 		mark := 200_000 + i
 		for range 5 {
 			other := nodes[(i+1)%len(nodes)]
@@ -100,15 +118,22 @@ func BenchmarkServerMemory(b *testing.B) {
 	b.ReportMetric(float64(s.info("used_memory")-before)/keys/windows, "B/key/window")
 }
 
+// cpu are the seconds that the server has used.
+func (s *server) cpu() float64 {
+	return s.number("used_cpu_user") + s.number("used_cpu_sys")
+}
+
 // info is a number that the server tells of itself.
-func (s *server) info(name string) int64 {
+func (s *server) info(name string) int64 { return int64(s.number(name)) }
+
+func (s *server) number(name string) float64 {
 	text, err := s.do("INFO").ToString()
 	if err != nil {
 		s.Fatal(err)
 	}
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		if value, ok := strings.CutPrefix(lines.Text(), name+":"); ok {
-			n, err := strconv.ParseInt(value, 10, 64)
+			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				s.Fatal(err)
 			}

@@ -216,6 +216,14 @@ func TestTheServerForgetsAllWhileNobodyCounts(t *testing.T) {
 	s.do("FLUSHALL")
 	late := newNode(t, s.path, "late", nodeOptions{})
 	expect(t, append(nodes, late), map[int]int64{1: 5})
+
+	nodes[0].stop() // and its counts stay where they are known
+	s.do("FLUSHALL")
+	later := newNode(t, s.path, "later", nodeOptions{})
+	later.others(3)
+	later.add(1, 1)
+	expect(t, append(nodes[1:], late), map[int]int64{1: 6})
+	expect(t, []*node{later}, map[int]int64{1: 1})
 }
 
 func TestANodeThatMissesBatchesStartsWithASnapshot(t *testing.T) {

@@ -37,14 +37,14 @@ func (l *link) get() (valkey.Client, error) {
 
 // do sends commands and waits for their answers. An error is of the link; answers may
 // be errors of the server.
-func (l *link) do(ctx context.Context, make func(valkey.Builder) []valkey.Completed) ([]valkey.ValkeyResult, error) {
+func (l *link) do(ctx context.Context, commands func(valkey.Builder) []valkey.Completed) ([]valkey.ValkeyResult, error) {
 	client, err := l.get()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	results := client.DoMulti(ctx, make(client.B())...)
+	results := client.DoMulti(ctx, commands(client.B())...)
 	for _, r := range results {
 		if err := r.NonValkeyError(); err != nil && !valkey.IsValkeyNil(err) {
 			return nil, err

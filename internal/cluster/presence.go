@@ -135,9 +135,9 @@ func (r *reader) recognize(kept string) {
 	r.acked = r.self.Time
 }
 
-// meet takes in who is there.
+// meet takes in who is there. Those of whom the server has lost all are not gone: they
+// will say so again, and what they have counted counts on.
 func (r *reader) meet(there map[string]string, server time.Time) {
-	clear(r.nodes)
 	for node, text := range there {
 		p := new(presence)
 		if node == r.Node || json.Unmarshal([]byte(text), p) != nil {

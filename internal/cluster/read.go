@@ -25,7 +25,6 @@ type reader struct {
 	clock   skew
 	self    presence          // what this node says of itself
 	acked   int64             // the last time that the server has heard it
-	open    []byte            // sessions, as they were sent last
 	opened  map[string]string // by node: what it had open when that was read
 	granted map[string]uint64 // those of wishes that the server does not know of yet
 	beaten  time.Time
