@@ -56,7 +56,8 @@ const (
 	snapshotEvery = time.Minute
 	beginEvery    = time.Second // the least time between two snapshots, whatever was lost
 	heartbeat     = time.Second
-	openLasts     = 30 * time.Second // open sessions of a node that is not heard of
+	pausePerNode  = 2 * time.Millisecond // between two looks at what they have sent: with 50 nodes a tick
+	openLasts     = 30 * time.Second     // open sessions of a node that is not heard of
 	dialWithin    = 2 * time.Second
 	answerWithin  = 10 * time.Second // of the server
 	tellEvery     = time.Minute      // of what goes on failing

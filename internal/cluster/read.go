@@ -28,6 +28,7 @@ type reader struct {
 	opened  map[string]string // by node: what it had open when that was read
 	granted map[string]uint64 // those of wishes that the server does not know of yet
 	beaten  time.Time
+	looked  time.Time
 }
 
 // topic is what nodes tell each other about.
@@ -110,6 +111,10 @@ func (r *reader) tick(ctx context.Context) error {
 	if err := r.join(ctx); err != nil {
 		return err
 	}
+	if since := r.Now().Sub(r.looked); 0 <= since && since < r.pause() {
+		return nil
+	}
+	r.looked = r.Now()
 	r.subscribe()
 	for more := true; more && !r.isToBeat(); {
 		var err error
@@ -124,6 +129,10 @@ func (r *reader) tick(ctx context.Context) error {
 	r.publish()
 	return nil
 }
+
+// pause is how long a reader waits before it looks again. Without it the server's work
+// would grow with the square of the number of nodes.
+func (r *reader) pause() time.Duration { return time.Duration(len(r.nodes)) * pausePerNode }
 
 // isToBeat reports whether this node is to say that it is there, whatever there is to
 // read.
