@@ -18,7 +18,13 @@
 // Only scripts write there. They take an entry that is there already as written, and
 // refuse one whose predecessor is missing: then the server has lost something, and the
 // node begins anew with a snapshot. What a snapshot makes superfluous goes when the
-// next one is whole. All keys leave once the last of their windows has.
+// next one is whole. All these keys leave once the last of their windows has.
+//
+// Of the cluster as a whole there are, behind audit-milter:{NAME}:, the hash nodes, in
+// which each node says every second that it is there, open:NODE with the sessions that
+// are open there, and wishes:NODE with what it has taken back for others.
+//
+// The server is Valkey, or Redis from 6.2 on.
 //
 // Who reads starts with a whole snapshot and goes on with the batches behind it. When a
 // batch is missing, it forgets the node's share and starts again.

@@ -249,7 +249,8 @@ func openOf(payload []byte) map[series.Key]int64 {
 	return open
 }
 
-// leave says that no session is open any more.
+// leave says that no session is open any more. If the server does not hear it, the
+// others know in half a minute.
 func (r *reader) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()

@@ -44,7 +44,7 @@ func (r *reader) tellGranted(b valkey.Builder) []valkey.Completed {
 	for who, number := range r.granted {
 		tell = tell.FieldValue(who, decimal(number))
 	}
-	return []valkey.Completed{tell.Build()}
+	return []valkey.Completed{tell.Build(), b.Pexpire().Key(r.wishesKey()).Milliseconds(r.self.Lives).Build()}
 }
 
 // recall reads up to where this node has granted wishes in an earlier life.
