@@ -124,8 +124,10 @@ var network = `
 link set lo up
 addr add ` + postfixIPv4 + `/32 dev lo
 addr add ` + sendmailIPv4 + `/32 dev lo
+addr add ` + postfix2IPv4 + `/32 dev lo
 addr add ` + postfixIPv6 + `/128 dev lo nodad
 addr add ` + sendmailIPv6 + `/128 dev lo nodad
+addr add ` + postfix2IPv6 + `/128 dev lo nodad
 route add local 192.0.2.0/24 dev lo
 route add local 198.51.100.0/24 dev lo
 route add local 203.0.113.0/24 dev lo
@@ -147,26 +149,34 @@ func (b *bed) network() error {
 	return nil
 }
 
-// servers starts both mail servers, each on an overlay over its system.
+// servers starts both mail servers.
 func (b *bed) servers() (err error) {
 	if b.sink, err = openSink(); err != nil {
 		return err
 	}
 	for _, m := range []*mta{postfix(), sendmail()} {
-		if err := b.overlay(m); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if err := m.start(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", m.name, err, strings.Join(m.log.all(), "\n"))
+		if err := b.serve(m); err != nil {
+			return err
 		}
 		b.mtas = append(b.mtas, m)
 	}
 	return nil
 }
 
+// serve starts a mail server on an overlay over its system.
+func (b *bed) serve(m *mta) error {
+	if err := b.overlay(m); err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	if err := m.start(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", m.name, err, strings.Join(m.log.all(), "\n"))
+	}
+	return nil
+}
+
 // overlay gives the mail server a root of its own to write to.
 func (b *bed) overlay(m *mta) error {
-	lower, err := filepath.Abs(filepath.Join(systems, m.name))
+	lower, err := filepath.Abs(filepath.Join(systems, m.system))
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,9 @@ const hostName = "mx.test" // both mail servers greet with it
 // beside it. What differs between the two is here and nowhere else.
 type mta struct {
 	name       string
+	system     string // which one of test/mta/root it runs in
 	IPv4, IPv6 string
+	inet       string   // where audit-milter listens for it
 	sockets    string   // directory of unix sockets, as both programs see it
 	group      string   // whose members may connect there
 	serve      []string // stays in the foreground
@@ -133,7 +135,7 @@ func (m *mta) ask() error {
 		listen  any
 		onError string
 	}{
-		{&m.Milters.Inet, "audit-inet", inetSocket, "tempfail"},
+		{&m.Milters.Inet, "audit-inet", m.inet, "tempfail"},
 		{&m.Milters.Unix, "audit-unix", m.unixSocket(), "accept"},
 		{&m.Milters.Scanner, "scanner", scannerSocket, "tempfail"},
 	} {

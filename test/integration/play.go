@@ -43,13 +43,13 @@ func (b *bed) newPlay(m *mta, d *dialogue) (*play, error) {
 
 func (p *play) startTap() (err error) {
 	if *recording {
-		p.tap, err = openTap()
+		p.tap, err = openTap(p.mta.inet)
 	}
 	return err
 }
 
 func (p *play) startMilters() (err error) {
-	inet := inetSocket
+	inet := p.mta.inet
 	if p.tap != nil {
 		inet = tappedSocket
 	}

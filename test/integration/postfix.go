@@ -1,14 +1,17 @@
 package integration
 
 const (
-	postfixIPv4 = "192.0.2.1"
-	postfixIPv6 = "2001:db8:25::1"
+	postfixIPv4  = "192.0.2.1"
+	postfixIPv6  = "2001:db8:25::1"
+	postfix2IPv4 = "192.0.2.250"
+	postfix2IPv6 = "2001:db8:25::250"
 )
 
 // postfix is Debian's, with its smtpd under chroot as Debian has it.
 func postfix() *mta {
 	return &mta{
-		name: "postfix", IPv4: postfixIPv4, IPv6: postfixIPv6,
+		name: "postfix", system: "postfix", IPv4: postfixIPv4, IPv6: postfixIPv6,
+		inet:    inetSocket,
 		sockets: "/var/spool/postfix/audit-milter", group: "postfix",
 		serve:     []string{"/usr/sbin/postfix", "start-fg"},
 		configure: configurePostfix,
@@ -17,6 +20,13 @@ func postfix() *mta {
 		echo:      func(reply string) string { return reply },
 		held:      func(m *mta, id string) string { return m.path("var/spool/postfix/hold/" + id) },
 	}
+}
+
+// postfix2 is another one, for a cluster.
+func postfix2() *mta {
+	m := postfix()
+	m.name, m.IPv4, m.IPv6, m.inet = "postfix2", postfix2IPv4, postfix2IPv6, "inet:127.0.0.3:9900"
+	return m
 }
 
 // configurePostfix leaves Debian's master.cf as it is and adds its services.

@@ -11,7 +11,8 @@ const (
 // slow down or turn away busy clients.
 func sendmail() *mta {
 	return &mta{
-		name: "sendmail", IPv4: sendmailIPv4, IPv6: sendmailIPv6,
+		name: "sendmail", system: "sendmail", IPv4: sendmailIPv4, IPv6: sendmailIPv6,
+		inet:    "inet:127.0.0.2:9900",
 		sockets: "/run/audit-milter", group: "smmta",
 		serve:     []string{"/usr/libexec/sendmail/sendmail", "-bD", "-q1h"},
 		configure: configureSendmail,

@@ -32,8 +32,8 @@ type tap struct {
 // tappedSocket is where audit-milter listens when a tap has its place.
 const tappedSocket = "inet:127.0.0.1:9910"
 
-func openTap() (*tap, error) {
-	l, err := net.Listen("tcp", strings.TrimPrefix(inetSocket, "inet:"))
+func openTap(inet string) (*tap, error) {
+	l, err := net.Listen("tcp", strings.TrimPrefix(inet, "inet:"))
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func main() {
 	flag.IntVar(&l.series, "series", 3, "series that replicate")
 	flag.IntVar(&l.adds, "adds", 100, "adds a second to each series on each node")
 	flag.IntVar(&l.keys, "keys", 100_000, "keys of all nodes")
-	flag.IntVar(&l.ticks, "ticks", 20, "ticks of 100 ms to play")
+	flag.IntVar(&l.ticks, "ticks", 50, "ticks of 100 ms to play")
 	server := flag.String("server", "redis-server", "the program of the server")
 	flag.Parse()
 
