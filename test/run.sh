@@ -23,9 +23,10 @@ command -v go >/dev/null || { echo "test/run.sh: Go is missing; go.mod says whic
 
 step "what this needs"
 # gcc and libc6-dev for the race detector, g++ for DuckDB, the others for the
-# bed of the integration tests; systemd for its tool that checks the unit.
+# bed of the integration tests; systemd for its tool that checks the unit; redis-server
+# for what replicates.
 missing=()
-for package in gcc g++ libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd; do
+for package in gcc g++ libc6-dev debootstrap debian-archive-keyring iproute2 util-linux systemd redis-server; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
 done
 if ((${#missing[@]})); then

@@ -22,10 +22,11 @@ import (
 // bed is the surroundings of the tests: a network of its own with both mail
 // servers in it, and the program under test.
 type bed struct {
-	dir    string // in memory; gone with the namespaces
-	sink   *sink
-	mtas   []*mta
-	binary string // audit-milter
+	dir     string // in memory; gone with the namespaces
+	sink    *sink
+	mtas    []*mta
+	another *mta   // of a cluster; nil until there is one
+	binary  string // audit-milter
 }
 
 // envBed tells the test binary, started again, that it stands inside the
