@@ -34,28 +34,26 @@ type member struct {
 // nodes and server go by one clock, the machine's.
 const clusterProgram = "/usr/local/libexec/cluster/audit-milter"
 
+func (b *bed) clusterBinary() string { return filepath.Join(b.dir, "audit-milter") }
+
 // openCluster starts the server, and a node with the policy behind each mail server.
 func (b *bed) openCluster(policy string) (c *cluster, err error) {
 	if b.another == nil {
 		b.another = postfix2()
-		if err := b.serve(b.another); err != nil {
+		build := []string{"build", "-buildvcs=false", "-o", b.clusterBinary()}
+		if raceEnabled {
+			build = append(build, "-race")
+		}
+		if err := errors.Join(run("go", append(build, "../../cmd/audit-milter")...), b.serve(b.another)); err != nil {
 			return nil, err
 		}
-	}
-	binary := filepath.Join(b.dir, "audit-milter")
-	build := []string{"build", "-buildvcs=false", "-o", binary}
-	if raceEnabled {
-		build = append(build, "-race")
-	}
-	if err := run("go", append(build, "../../cmd/audit-milter")...); err != nil {
-		return nil, err
 	}
 	c = &cluster{valkey: &valkey{dir: filepath.Join(b.dir, "valkey")}}
 	if err := errors.Join(os.RemoveAll(c.valkey.dir), os.Mkdir(c.valkey.dir, 0o700), c.valkey.start()); err != nil {
 		return nil, err
 	}
 	for i, m := range []*mta{b.mtas[0], b.another, b.mtas[1]} {
-		n, err := newMember(m, fmt.Sprintf("mx%d", i+1), fmt.Sprintf("127.0.0.1:%d", 6401+i), binary, policy)
+		n, err := newMember(m, fmt.Sprintf("mx%d", i+1), fmt.Sprintf("127.0.0.1:%d", 6401+i), b.clusterBinary(), policy)
 		if n != nil {
 			c.nodes = append(c.nodes, n)
 		}

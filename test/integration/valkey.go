@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -22,17 +23,22 @@ type valkey struct {
 const (
 	valkeyAddress  = "127.0.0.1:6379"
 	valkeyUser     = "audit-milter"
-	valkeyPassword = "try-it-and-change-it" // examples/cluster has it
+	valkeyPassword = "secret"
 	valkeyProgram  = "redis-server"
 )
 
 // start runs it with what data it has, and returns when it serves.
 func (v *valkey) start() error {
-	conf, err := os.ReadFile("../../examples/cluster/valkey.conf")
+	page, err := os.ReadFile("../../docs/clustering.md")
 	if err != nil {
 		return err
 	}
-	conf = fmt.Appendf(conf, "\nport 6379\nbind 127.0.0.1\ndir %s\nappendonly yes\nappendfsync always\n", v.dir)
+	user := regexp.MustCompile(`(?m)^ +(user audit-milter .*)PASSWORD(.*)$`).FindSubmatch(page)
+	if user == nil {
+		return errors.New("docs/clustering.md has no line that begins with: user audit-milter")
+	}
+	conf := fmt.Appendf(nil, "port 6379\nbind 127.0.0.1\ndir %s\nsave \"\"\nappendonly yes\nappendfsync always\nuser default off\n%s%s%s\n",
+		v.dir, user[1], valkeyPassword, user[2])
 	path := filepath.Join(v.dir, "valkey.conf")
 	if err := os.WriteFile(path, conf, 0o600); err != nil {
 		return err
