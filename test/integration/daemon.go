@@ -270,12 +270,15 @@ func (d *daemon) end(how syscall.Signal) error {
 	if d.cmd == nil {
 		return nil
 	}
-	d.cmd.Process.Signal(how)
+	process := d.cmd.Process
+	process.Signal(how)
 	d.cmd = nil
 	select {
 	case err := <-d.done:
 		return err
 	case <-time.After(patience):
+		process.Signal(syscall.SIGQUIT) // it logs where it stands, and ends
+		<-d.done
 		return fmt.Errorf("it is still there %v after %v", patience, how)
 	}
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -44,6 +45,8 @@ func (v *valkey) start() error {
 		return err
 	}
 	cmd := exec.Command(valkeyProgram, path)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -54,7 +57,7 @@ func (v *valkey) start() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return errors.Join(err, v.kill())
+			return errors.Join(err, v.kill(), fmt.Errorf("it said:\n%s", said.Bytes()))
 		}
 	}
 }
