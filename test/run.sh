@@ -100,6 +100,6 @@ test/mta/setup >test/mta/setup.log 2>&1 || { cat test/mta/setup.log; exit 1; }
 tail -n 1 test/mta/setup.log
 
 step "integration tests, and their benchmark for a moment"
-CI=true go test -race -count=1 -timeout 10m -bench 'Postfix/unix/example-mx/8$' -benchtime 1x ./test/integration -rounds 1 -messages 10
+CI=true go test -race -count=1 -timeout 15m -bench 'Postfix/unix/example-mx/8$' -benchtime 1x ./test/integration -rounds 1 -messages 10
 
 step "all is well"
