@@ -66,11 +66,10 @@ func (b *bed) openCluster(policy string) (c *cluster, err error) {
 
 // newMember starts a node; it is there in part when that fails.
 func newMember(m *mta, name, address, binary, policy string) (*member, error) {
-	state := "/var/lib/audit-milter"
 	err := errors.Join(
 		os.MkdirAll(filepath.Dir(m.path(clusterProgram)), 0o755),
 		copyFile(m.path(clusterProgram), binary),
-		m.run("rm -rf "+state+"; install -d -o nobody "+state))
+		m.forget())
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +85,7 @@ func newMember(m *mta, name, address, binary, policy string) (*member, error) {
 	admin := m.sockets + "/admin.sock"
 	n := &member{daemon: d, name: name}
 	d.own["admin"] = map[string]any{"listen": "unix:" + admin}
-	d.own["state_dir"] = state
+	d.own["state_dir"] = stateDir
 	d.own["log"] = map[string]string{"level": "info", "format": "json"}
 	d.own["cluster"] = map[string]any{
 		"name": "test", "node": name,

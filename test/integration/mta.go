@@ -127,6 +127,14 @@ func (m *mta) housing() error {
 	return m.run("install -d -o nobody -g " + m.group + " -m 750 " + m.sockets)
 }
 
+// stateDir is where audit-milter may keep what persists, as on an installed system.
+const stateDir = "/var/lib/audit-milter"
+
+// forget gives audit-milter an empty state directory.
+func (m *mta) forget() error {
+	return m.run("rm -rf " + stateDir + "; install -d -o nobody " + stateDir)
+}
+
 // ask lets audit-milter itself print what the configuration must say.
 func (m *mta) ask() error {
 	for _, milter := range []struct {

@@ -38,7 +38,7 @@ const (
 func (b *bed) newPlay(m *mta, d *dialogue) (*play, error) {
 	p := &play{bed: b, mta: m, dialogue: d, named: make(map[string]*client)}
 	p.clock.path = m.path(clockFile)
-	return p, errors.Join(p.clock.set(noon), p.startTap(), p.startMilters())
+	return p, errors.Join(p.clock.set(noon), m.forget(), p.startTap(), p.startMilters())
 }
 
 func (p *play) startTap() (err error) {
