@@ -204,6 +204,9 @@ const (
 func (c *Cluster) failing(who string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if who == writing && len(c.waiting) == 0 {
+		return // it was let go meanwhile: nobody would try again and find that it works
+	}
 	c.errors[who] = err
 	if c.isNews("away") {
 		c.toldAway = true
