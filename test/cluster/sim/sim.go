@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -22,7 +23,10 @@ type cost struct {
 	memory      float64 // bytes of batches that the server keeps for two minutes: two snapshots
 }
 
-const kept = 2 * time.Minute
+const (
+	kept  = 2 * time.Minute
+	pause = 2 * time.Millisecond // times the nodes, between two looks of one: as internal/cluster has it
+)
 
 // node is one of the cluster: what it counts itself and, of one node only, what it
 // knows of the others.
@@ -32,6 +36,7 @@ type node struct {
 	own    []*series.Series
 	total  []*series.Series
 	shares []map[string]*series.Series // of each series by node
+	read   uint64                      // number of the last batch
 }
 
 func newNode(l load, name, server string, now time.Time) (*node, error) {
@@ -117,6 +122,11 @@ func play(l load, program string) (c cost, err error) {
 	reader.learns(nodes[1:], now)
 	p := &playing{load: l, nodes: nodes, rand: rand.New(rand.NewPCG(1, 2))}
 	p.keys = rand.NewZipf(p.rand, 1.1, 10, uint64(l.keys-1))
+	script, err := reader.do("SCRIPT", "LOAD", appendBatch)
+	if err != nil {
+		return c, err
+	}
+	p.script = script.(string)
 	before, err := reader.usage()
 	if err != nil {
 		return c, err
@@ -126,6 +136,9 @@ func play(l load, program string) (c cost, err error) {
 			return c, err
 		}
 		now = now.Add(deltas.Interval)
+	}
+	if err := p.read(reader, true, now); err != nil { // what is left
+		return c, err
 	}
 	after, err := reader.usage()
 	if err != nil {
@@ -150,6 +163,15 @@ func play(l load, program string) (c cost, err error) {
 	}, nil
 }
 
+// appendBatch does what the script of internal/cluster does when nothing is amiss.
+const appendBatch = `
+redis.call('HMGET', KEYS[2], 'last', 'life')
+redis.call('XADD', KEYS[1], ARGV[1]..'-0', 'd', ARGV[2], 'p', ARGV[3])
+redis.call('HSET', KEYS[2], 'last', ARGV[1], 'life', 'l')
+redis.call('PEXPIRE', KEYS[1], 3600000)
+redis.call('PEXPIRE', KEYS[2], 3600000)
+return 1`
+
 // playing is what is under way, and what it has cost.
 type playing struct {
 	load
@@ -158,13 +180,16 @@ type playing struct {
 	keys  *rand.Zipf
 	last  uint64 // number of the batch before
 
+	played int    // ticks
+	script string // appendBatch, as the server names it
+
 	added             int64 // by all but the first
 	sent, taken       int64 // by all, by the first
 	applies           int64
 	telling, learning time.Duration // of all, of the first
 }
 
-// tick is what happens in one: all count and tell, then all read.
+// tick is what happens in one: all count and tell, then those read whose turn it is.
 func (p *playing) tick(now time.Time) error {
 	number := uint64(now.UnixMilli())
 	for _, n := range p.nodes {
@@ -172,13 +197,22 @@ func (p *playing) tick(now time.Time) error {
 			return err
 		}
 	}
+	p.last = number
+	p.played++
 	for i, n := range p.nodes {
+		if (p.played+i)%p.each() != 0 { // not all at one time
+			continue
+		}
 		if err := p.read(n, i == 0, now); err != nil {
 			return err
 		}
 	}
-	p.last = number
 	return nil
+}
+
+// each is in how many ticks a node looks once.
+func (l load) each() int {
+	return max(1, int(math.Ceil(float64(pause)*float64(l.nodes)/float64(deltas.Interval))))
 }
 
 // tell counts on a node what comes in a tick, and sends it.
@@ -201,7 +235,7 @@ func (p *playing) tell(n *node, number uint64, now time.Time) error {
 		s.Deltas(func(d series.Delta) { all = append(all, d) })
 		if len(all) > 0 {
 			batch := string(deltas.AppendDeltas(nil, all))
-			request = appendCommand(request, "XADD", n.stream(i), fmt.Sprint(number, "-0"), "deltas", batch, "prev", fmt.Sprint(p.last))
+			request = appendCommand(request, "EVALSHA", p.script, "2", n.stream(i), n.stream(i)+":state", fmt.Sprint(number), batch, fmt.Sprint(p.last))
 			sent++
 		}
 	}
@@ -231,10 +265,11 @@ func (p *playing) read(n *node, learns bool, now time.Time) error {
 			}
 		}
 		for range len(p.nodes) - 1 {
-			args = append(args, fmt.Sprint(p.last, "-0"))
+			args = append(args, fmt.Sprint(n.read, "-0"))
 		}
 		request = appendCommand(request, args...)
 	}
+	n.read = p.last
 	if !learns {
 		return n.ask(request, len(n.own), nil)
 	}
