@@ -496,6 +496,30 @@ func TestOpenSessionsOfADeadNodeDisappear(t *testing.T) {
 	open(b, 1)
 }
 
+func TestOpenSessionsOfADeadNodeDisappearWhileTheServerIsAway(t *testing.T) {
+	s := newServer(t)
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
+	a.others(1)
+	open := func(want int64) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := a.engine.Counter(policy.OpenSessions).Count(addr(1), series.Host, 0, 0, a.now()); got != want {
+				return fmt.Errorf("%d are open, want %d\n%s", got, want, a.log)
+			}
+			return nil
+		})
+	}
+	ev := new(policy.Event)
+	ev.SetClient(addr(1).Addr(), 0, "")
+	if _, err := b.engine.Decide(ev, policy.Connect, b.now()); err != nil {
+		t.Fatal(err)
+	}
+	open(1)
+	s.kill()
+	a.ahead.Add(int64(openLasts))
+	open(0)
+}
+
 func TestTwoProcessesOfOneNameAreReported(t *testing.T) {
 	s := newServer(t)
 	a := newNode(t, s.path, "mx1", nodeOptions{})

@@ -197,9 +197,9 @@ func (r *reader) forgetGone(ctx context.Context) error {
 	return err
 }
 
-// readOpen reads the open sessions of those who have others than before. A node that is
-// not heard of has none.
-func (r *reader) readOpen(ctx context.Context) error {
+// endOpen ends the open sessions of nodes that are not heard of, also while the server
+// is away: else those of a dead node would stay for as long.
+func (r *reader) endOpen() {
 	gauge := r.Engine().Open()
 	for _, node := range gauge.ShareNodes() {
 		if p := r.nodes[node]; p == nil || r.Now().Sub(p.seen) >= openLasts {
@@ -207,6 +207,11 @@ func (r *reader) readOpen(ctx context.Context) error {
 			delete(r.opened, node)
 		}
 	}
+}
+
+// readOpen reads the open sessions of those who have others than before.
+func (r *reader) readOpen(ctx context.Context) error {
+	gauge := r.Engine().Open()
 	var changed []string
 	for node, p := range r.nodes {
 		if r.opened[node] != p.Open && r.Now().Sub(p.seen) < openLasts {

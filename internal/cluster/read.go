@@ -103,6 +103,7 @@ func (r *reader) run(ctx context.Context) {
 func (r *reader) tick(ctx context.Context) error {
 	r.follow()
 	if r.isToBeat() {
+		r.endOpen()
 		if err := r.beat(ctx); err != nil {
 			return err
 		}
