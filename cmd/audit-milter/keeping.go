@@ -70,7 +70,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.history.Recover() // if the disk refuses that, its log says so
 	}
 	if conf.Cluster != nil {
-		if err := k.openCluster(conf.Cluster, now); err != nil {
+		if err := k.openCluster(conf, now); err != nil {
 			k.close()
 			return nil, err
 		}
@@ -87,10 +87,16 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 
 // openCluster makes this node a part of the cluster, which begins with start. A server
 // that does not answer is no reason not to serve.
-func (k *keeping) openCluster(c *config.Cluster, now func() time.Time) (err error) {
-	o := clusterOptions(c)
+func (k *keeping) openCluster(conf *config.Config, now func() time.Time) (err error) {
+	o := clusterOptions(conf.Cluster)
 	o.Now, o.Log = now, k.log
 	o.Engine = func() cluster.Engine { return k.inForce() }
+	o.Restored = make(map[string]bool)
+	for _, l := range k.restored.Series {
+		if s := conf.Policy.Find(l.Definition.Name); s != nil {
+			o.Restored[s.Name] = s.Persist // else it begins empty
+		}
+	}
 	if k.history != nil {
 		o.Keeper = k.history
 	}

@@ -190,8 +190,9 @@ func (r *reader) differs(t *topic, node string, f *feed, words string) {
 		"node", node, "series", t.name, "there", words, "here", t.words)
 }
 
-// join reads what this node has told in an earlier life of series that do not persist,
-// before it tells anything new.
+// join reads what this node has told in an earlier life of series that were not restored,
+// before it tells anything new. Whether they persist says nothing: they may do so only
+// since now, or the disk has lost them.
 func (r *reader) join(ctx context.Context) error {
 	if r.hasJoined() {
 		return nil
@@ -200,7 +201,7 @@ func (r *reader) join(ctx context.Context) error {
 		return err
 	}
 	for _, t := range r.topics {
-		if t.persist {
+		if r.Restored[t.name] {
 			continue
 		}
 		begun, told, err := r.earlier(ctx, t)

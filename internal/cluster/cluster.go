@@ -92,10 +92,11 @@ type Options struct {
 	Password  string
 	TLS       *tls.Config // nil: none
 
-	Engine func() Engine    // the one that is in force
-	Keeper Keeper           // nil for none
-	Now    func() time.Time // nil: time.Now
-	Log    *slog.Logger
+	Engine   func() Engine    // the one that is in force
+	Restored map[string]bool  // the series that began with what a disk has kept; not changed any more
+	Keeper   Keeper           // nil for none
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger
 }
 
 // Keeper keeps what other nodes have counted: a [history.Writer]. It does not wait for a

@@ -168,6 +168,37 @@ func TestANodeThatIsStartedAgainCountsOn(t *testing.T) {
 	}
 }
 
+func TestPersistThatIsTurnedOnLosesNoCounts(t *testing.T) {
+	s := newServer(t)
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
+	a.others(1)
+	b.others(1)
+	a.add(1, 10)
+	expect(t, []*node{a, b}, map[int]int64{1: 10})
+	a.settled()
+	a.stop()
+	a = newNode(t, s.path, "a", nodeOptions{persist: true})
+	a.others(1)
+	a.settled()
+	a.add(1, 1)
+	expect(t, []*node{a, b}, map[int]int64{1: 11})
+}
+
+func TestWhatWasRestoredIsNotReadBackFromTheServer(t *testing.T) {
+	s := newServer(t)
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
+	b.others(1)
+	a.add(1, 10)
+	expect(t, []*node{b}, map[int]int64{1: 10})
+	a.settled()
+	a.stop()
+	a = newNode(t, s.path, "a", nodeOptions{persist: true, link: func(o *Options) { o.Restored = map[string]bool{"clients": true} }})
+	a.add(1, 7) // it stands for what was restored
+	a.others(1)
+	a.settled()
+	expect(t, []*node{a, b}, map[int]int64{1: 7})
+}
+
 func TestTheServerIsKilledAndComesBack(t *testing.T) {
 	for _, name := range []string{"with its data", "with older data", "without its data"} {
 		t.Run(name, func(t *testing.T) {

@@ -170,7 +170,7 @@ type nodeOptions struct {
 	manager     bool
 	persist     bool
 	ahead       time.Duration
-	link        func(*Options) // changes how the server is reached
+	link        func(*Options) // changes the options it has, as how the server is reached
 	history     string         // a directory, if it writes one
 }
 

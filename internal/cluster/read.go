@@ -34,7 +34,6 @@ type reader struct {
 // topic is what nodes tell each other about.
 type topic struct {
 	name    string
-	persist bool
 	words   string
 	shape   string
 	target  target
@@ -158,7 +157,7 @@ func (r *reader) follow() {
 			t = &topic{name: name, words: words, shape: shape, lasting: k.Lasting, feeds: make(map[string]*feed)}
 			r.topics[name] = t
 		}
-		t.persist, t.target = k.Persist, shares{r, k} // a reload may change what is kept
+		t.target = shares{r, k} // a reload may change what is kept
 	}
 	for name := range r.topics {
 		if !there[name] {
