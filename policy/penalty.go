@@ -184,7 +184,7 @@ func (p *penalties) removeAs(s Subject, now time.Time, told bool) bool {
 	}
 	ran := one.end.Load() > p.at(now)
 	p.drop(one)
-	if told && p.changed != nil {
+	if told && ran && p.changed != nil {
 		p.changed[s] = change{removed: true}
 	}
 	return ran
@@ -293,8 +293,8 @@ func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
 	}
 }
 
-// MergePenalty is [Engine.SetPenalty] for a delta of another node, also for one that
-// says that it was removed; it is not told again.
+// MergePenalty is [Engine.SetPenalty] for a delta of another node, or of this one's
+// earlier life, also for one that says that it was removed; it is not told again.
 func (e *Engine) MergePenalty(p Penalty, now time.Time) {
 	if !p.Until.IsZero() {
 		e.setPenalty(p, now, false)
@@ -302,6 +302,15 @@ func (e *Engine) MergePenalty(p Penalty, now time.Time) {
 	}
 	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
 		r.penalties.removeAs(p.Subject, now, false)
+	}
+}
+
+// EndPenalty ends a penalty as another node wishes. If one ran, deltas tell that: else
+// what this node has told or kept of it would bring it back at a restart. Nobody tells
+// it twice, so that nodes do not go on ending it for each other.
+func (e *Engine) EndPenalty(p Penalty, now time.Time) {
+	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
+		r.penalties.remove(p.Subject, now)
 	}
 }
 

@@ -276,6 +276,34 @@ rules:
 	}
 }
 
+func TestThatAnotherNodeHasEndedAPenaltyIsToldOnce(t *testing.T) {
+	w := newWorld(t, `
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}}
+rules:
+  - {name: flood, at: connect, if: {series: clients, above: 100}, then: tempfail, penalty: 10m}
+`)
+	w.engine.PenaltyDeltas(w.now)
+	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(time.Minute)}
+	w.engine.SetPenalty(p, w.now)
+	w.engine.PenaltyDeltas(w.now)
+	p.Until = time.Time{}
+	for i, want := range []int{1, 0} {
+		w.engine.EndPenalty(p, w.now)
+		if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 0 || len(told) != want {
+			t.Errorf("time %d: %d run and %v are told, want 0 and %d", i+1, len(all), told, want)
+		}
+	}
+	p.Until = w.now.Add(time.Minute)
+	w.engine.SetPenalty(p, w.now)
+	w.engine.PenaltyDeltas(w.now)
+	w.now = w.now.Add(2 * time.Minute)
+	w.engine.EndPenalty(p, w.now)
+	if told := w.engine.PenaltyDeltas(w.now); len(told) != 0 {
+		t.Errorf("%v is told of one that had ended by itself", told)
+	}
+}
+
 // Sessions count while another node's counts come, are dropped and come again, and it
 // is asked what is new: in the end nothing is lost or there twice.
 func TestCountsWhileSharesComeAndGo(t *testing.T) {

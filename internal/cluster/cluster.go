@@ -77,6 +77,7 @@ type Engine interface {
 	Kept() []policy.Kept
 	Open() *policy.Lasting
 	MergePenalty(p policy.Penalty, now time.Time)
+	EndPenalty(p policy.Penalty, now time.Time)
 }
 
 // Options of a Cluster.

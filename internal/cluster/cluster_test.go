@@ -103,6 +103,52 @@ func TestPenaltiesReachAllNodesOnce(t *testing.T) {
 	running(0)
 }
 
+func TestAPenaltyThatAnotherNodeHasEndedDoesNotComeBackAtARestart(t *testing.T) {
+	s := newServer(t)
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
+	a.others(1)
+	b.others(1)
+	running := func(n *node, want int) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := len(n.engine.Penalties(n.now())); got != want {
+				return fmt.Errorf("%s has %d penalties, want %d", n.name, got, want)
+			}
+			return nil
+		})
+	}
+	give := func(key string) {
+		subject := policy.Subject{Network: netip.MustParsePrefix(key + "/32")}
+		a.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: a.now().Add(5 * time.Minute)}, a.now())
+	}
+	give("198.51.100.1")
+	running(b, 1)
+	if _, err := b.engine.RemovePenalty("flood", "198.51.100.1", b.now()); err != nil {
+		t.Fatal(err)
+	}
+	running(a, 0)
+	give("198.51.100.2") // it comes behind the end of the first
+	running(b, 1)
+	eventually(t, func() error { // else it would be granted again
+		n, err := s.do("HLEN", clusterKey("test", "wishes:a")).AsInt64()
+		if err == nil && n == 0 {
+			err = fmt.Errorf("no wish is noted as granted")
+		}
+		return err
+	})
+	a.settled()
+	a.stop()
+	a = newNode(t, s.path, "a", nodeOptions{})
+	a.others(1)
+	a.settled()
+	for _, n := range []*node{a, b} {
+		all := n.engine.Penalties(n.now())
+		if len(all) != 1 || all[0].Subject.String() != "198.51.100.2" {
+			t.Errorf("%s has %v, want that of 198.51.100.2 alone", n.name, all)
+		}
+	}
+}
+
 func TestARemovedKeyIsRemovedEverywhereOnce(t *testing.T) {
 	s := newServer(t)
 	nodes := threeNodes(t, s.path)

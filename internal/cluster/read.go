@@ -334,13 +334,18 @@ func (p penalties) merge(node string, number uint64, payload []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, one := range all {
-		if one.Until.IsZero() && node != "" && !wishes.grant() {
+		isWish := one.Until.IsZero() && node != ""
+		if isWish && !wishes.grant() {
 			continue
 		}
 		if node != "" {
 			r.foreign.Merge(one)
 		}
-		e.MergePenalty(one, now)
+		if isWish {
+			e.EndPenalty(one, now)
+		} else {
+			e.MergePenalty(one, now)
+		}
 	}
 	return nil
 }
