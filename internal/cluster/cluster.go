@@ -58,9 +58,10 @@ import (
 
 const (
 	maxWaiting    = 16 << 20 // bytes that wait for the server
+	busyWaiting   = 4 << 20  // of them from which on snapshots wait
 	minJournal    = 4 << 20  // bytes of batches before they are worth a snapshot before its time
 	snapshotEvery = time.Minute
-	beginEvery    = time.Second // the least time between two snapshots, whatever was lost
+	beginEvery    = time.Second // the least time between two snapshots, whatever was lost; longer after too much waited
 	heartbeat     = time.Second
 	pausePerNode  = 2 * time.Millisecond // between two looks at what they have sent: with 50 nodes a tick
 	openLasts     = 30 * time.Second     // open sessions of a node that is not heard of
@@ -110,7 +111,7 @@ type Keeper interface {
 	TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64)
 }
 
-// Cluster is this node's part in it. It is a [deltas.Taker].
+// Cluster is this node's part in it. It is a [deltas.Slow].
 type Cluster struct {
 	Options
 	incarnation string
@@ -128,6 +129,7 @@ type Cluster struct {
 	broken       bool // a batch was let go, or the server has lost something: a snapshot makes up for it
 	taking       bool // a snapshot has begun and is not taken to its end
 	begun        time.Time
+	rest         time.Duration     // the least time from one snapshot's begin to the next
 	snapshot     int64             // bytes of the last one
 	journal      int64             // bytes of batches since then
 	above        uint64            // numbers are to be higher than that
@@ -138,7 +140,7 @@ type Cluster struct {
 	wake chan struct{}
 }
 
-var _ deltas.Taker = (*Cluster)(nil)
+var _ deltas.Slow = (*Cluster)(nil)
 
 // Open makes this node a part of the cluster; it does not need the server for that. It
 // is an error that a name is missing or an address is none.
@@ -157,6 +159,7 @@ func Open(o Options) (*Cluster, error) {
 		started:     o.Now(),
 		chains:      make(map[string]*chain),
 		errors:      make(map[string]error),
+		rest:        beginEvery,
 		broken:      true, // there is nothing yet for batches to stand behind
 		foreign:     make(policy.PenaltySet),
 		told:        make(map[string]time.Time),

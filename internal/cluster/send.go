@@ -72,6 +72,9 @@ func (c *Cluster) sent(some []entry, answers []int64, size int64) (whole bool) {
 			c.lost(&some[i], answer)
 			return false
 		}
+		if some[i].last && some[i].lasting != nil { // a snapshot is whole
+			c.rest = beginEvery
+		}
 		c.status.Sent += some[i].size()
 		c.waitingBytes -= some[i].size()
 		c.waiting[0] = entry{}

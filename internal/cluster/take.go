@@ -232,6 +232,9 @@ func (c *Cluster) enqueue(b *deltas.Batch, entries []entry) {
 		size += entries[i].size()
 	}
 	if c.broken || c.waitingBytes+size > maxWaiting {
+		if !c.broken { // more comes than the server takes: more snapshots would not help
+			c.rest = min(2*c.rest, snapshotEvery)
+		}
 		c.letGo()
 		c.mu.Unlock()
 		return
@@ -271,10 +274,18 @@ func (c *Cluster) WantsSnapshot() bool {
 	switch {
 	case c.isAway() || !c.joined:
 		return false
-	case 0 <= age && age < beginEvery:
+	case 0 <= age && age < c.rest || c.waitingBytes > busyWaiting:
 		return false
 	case c.broken:
 		return true
 	}
 	return !c.taking && (age < 0 || age >= snapshotEvery || c.journal > max(minJournal, 2*c.snapshot))
+}
+
+// IsBusy reports whether so much waits for the server that the snapshot under way is to
+// wait too: else one of more than 16 MiB would never be whole where the server is slow.
+func (c *Cluster) IsBusy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taking && c.waitingBytes > busyWaiting && !c.isAway()
 }

@@ -34,12 +34,13 @@ type Collector struct {
 	takers []Taker
 	step   int // snapshotStep, but in tests
 
-	mu     sync.Mutex // owns what follows
-	number uint64     // of the last batch
-	handed time.Time  // when it was
-	engine Engine
-	series []*followed
-	open   bool // a snapshot is under way
+	mu      sync.Mutex // owns what follows
+	number  uint64     // of the last batch
+	handed  time.Time  // when it was
+	engine  Engine
+	series  []*followed
+	open    bool // a snapshot is under way
+	hurries bool // towards its end
 }
 
 // followed is a series that persists, is serialized or replicates: what this node counts
@@ -89,6 +90,8 @@ func (c *Collector) Collect(e Engine, now time.Time) {
 func (c *Collector) Finish(e Engine, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hurries = true // it does not wait for those who are slow
+	defer func() { c.hurries = false }()
 	for c.collect(e, now, c.wanted()); c.open; c.collect(e, now, false) {
 	}
 }
@@ -104,6 +107,14 @@ func (c *Collector) Change(next Engine, now time.Time, adopt func()) {
 }
 
 func (c *Collector) wanted() bool { return slices.ContainsFunc(c.takers, Taker.WantsSnapshot) }
+
+// busy reports whether a taker has still to pass on what it has of the snapshot.
+func (c *Collector) busy() bool {
+	return slices.ContainsFunc(c.takers, func(t Taker) bool {
+		slow, ok := t.(Slow)
+		return ok && slow.IsBusy()
+	})
+}
 
 // collect collects what a tick brings, and begins a snapshot if one is wanted or has
 // to be.
@@ -121,7 +132,7 @@ func (c *Collector) collect(e Engine, now time.Time, begins bool) {
 		b.Penalties = append(b.Penalties, e.Penalties(now)...)
 	}
 	c.drain()
-	if c.open {
+	if c.open && (begins || c.hurries || !c.busy()) {
 		b.End = c.goOn()
 	}
 	b.Series = c.shown(begins, now)

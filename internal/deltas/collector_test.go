@@ -44,8 +44,9 @@ type world struct {
 	*Collector
 	replicas []*replica
 	wants    bool // a snapshot
-	ends     int  // of snapshots
-	compared int  // replicas
+	busy     bool
+	ends     int // of snapshots
+	compared int // replicas
 
 	// What was added to each series that counts amounts while it was followed, and what
 	// its deltas told.
@@ -90,6 +91,7 @@ func (w *world) follow(e *policy.Engine) {
 }
 
 func (w *world) WantsSnapshot() bool { return w.wants }
+func (w *world) IsBusy() bool        { return w.busy }
 
 func (w *world) Take(b *Batch) {
 	if b.Begin {
@@ -133,6 +135,8 @@ func (w *world) act() {
 		w.reload()
 	case n < 366:
 		w.wants = true
+	case n < 368:
+		w.busy = !w.busy
 	default:
 		w.Collect(w.engine, w.now)
 		w.compare()
@@ -310,6 +314,48 @@ func TestASnapshotTakesSeveralBatches(t *testing.T) {
 				t.Errorf("batch %d has %d deltas of %s", i, n, s.Definition.Name)
 			}
 		}
+	}
+}
+
+// busy is a taker that may be.
+type busy struct {
+	numbers
+	is bool
+}
+
+func (b *busy) IsBusy() bool { return b.is }
+
+func TestASnapshotWaitsForWhoIsBusyAndWhatIsNewDoesNot(t *testing.T) {
+	w := newWorld(t, 1)
+	var err error
+	if w.engine, err = policy.NewEngine(w.policy(0), policy.Options{Start: w.now}); err != nil {
+		t.Fatal(err)
+	}
+	taken := &busy{is: true}
+	c := New(0, taken)
+	c.step = 100
+	addresses := w.engine.Counter("addresses").(*series.Series)
+	key := func(i int) series.Key { return series.AddrKey(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})) }
+	for i := range 1000 {
+		addresses.Add(key(i), 1, w.now)
+	}
+	c.Collect(w.engine, w.now)
+	taken.numbers = nil
+	for i := range 20 {
+		addresses.Add(key(i), 1, w.now)
+		c.Collect(w.engine, w.now)
+	}
+	if len(taken.numbers) != 20 {
+		t.Errorf("%d batches with what is new came, want 20", len(taken.numbers))
+	}
+	for i, b := range taken.numbers {
+		if b.End || len(b.Series) != 1 || len(b.Series[0].Deltas) != 1 {
+			t.Errorf("batch %d has %v, want what is new alone", i, b.Series)
+		}
+	}
+	c.Finish(w.engine, w.now)
+	if last := taken.numbers[len(taken.numbers)-1]; !last.End {
+		t.Error("at the end the snapshot is not complete")
 	}
 }
 

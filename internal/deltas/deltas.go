@@ -43,3 +43,11 @@ type Taker interface {
 	// WantsSnapshot reports whether a snapshot is to begin.
 	WantsSnapshot() bool
 }
+
+// Slow is a Taker that snapshots go on to no faster than it passes them on.
+type Slow interface {
+	Taker
+	// IsBusy reports whether the next part of a snapshot is to wait for a tick. What is
+	// new does not wait.
+	IsBusy() bool
+}

@@ -1,0 +1,122 @@
+package cluster
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// slowServer is a cluster before a server that takes so many bytes a tick.
+type slowServer struct {
+	*Cluster
+	now    time.Time
+	kept   policy.Kept
+	number uint64
+	takes  int64
+	room   int64
+	begins int
+	whole  int
+}
+
+func newSlowServer(t *testing.T, takes int64) *slowServer {
+	s := &slowServer{now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), takes: takes}
+	c, err := Open(Options{
+		Name: "test", Node: "mx1", Addresses: []string{"127.0.0.1:1"},
+		Now: func() time.Time { return s.now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.joined, c.status.Contact = true, s.now
+	s.Cluster = c
+	n := &node{TB: t}
+	s.kept = n.newEngine(nodeOptions{definitions: definitions}).Kept()[2]
+	return s
+}
+
+// tick takes a batch of these deltas, and the server what it can.
+func (s *slowServer) tick(begin, end bool, told []series.Delta) {
+	s.now = s.now.Add(deltas.Interval)
+	s.number++
+	s.Take(&deltas.Batch{Number: s.number, Now: s.now, Begin: begin, End: end, Series: []deltas.Series{{Kept: s.kept, Deltas: told}}})
+	for s.room += s.takes; ; {
+		some, _ := s.first()
+		if len(some) == 0 || s.room < some[0].size() {
+			break
+		}
+		s.room -= some[0].size()
+		if some[0].last && some[0].lasting != nil {
+			s.whole++
+		}
+		s.sent(some[:1], []int64{written}, some[0].size())
+	}
+	s.room = min(s.room, 1<<20)
+}
+
+// someDeltas are 200 kB of deltas.
+func someDeltas(of series.For) []series.Delta {
+	told := make([]series.Delta, 2000)
+	for i := range told {
+		told[i] = series.Delta{Key: series.TextKey(fmt.Sprintf("%090d", i)), Start: 1, Amount: 1, For: of}
+	}
+	return told
+}
+
+// A snapshot of 60 MB, which is told at twice the pace at which the server takes it.
+func TestASnapshotOfMoreThanMayWaitIsWholeWhereTheServerIsSlow(t *testing.T) {
+	s := newSlowServer(t, 100_000)
+	const parts = 300
+	left := 0
+	for range 1000 {
+		begin := s.WantsSnapshot()
+		if begin {
+			left = parts
+		}
+		if left == 0 || !begin && s.IsBusy() {
+			s.tick(begin, false, nil)
+			continue
+		}
+		left--
+		s.tick(begin, left == 0, someDeltas(series.Newer))
+		if s.waitingBytes > maxWaiting {
+			t.Fatalf("%d bytes wait", s.waitingBytes)
+		}
+	}
+	if s.whole == 0 {
+		t.Errorf("no snapshot is whole after 100 seconds; %d entries were let go", s.status.LetGo)
+	}
+}
+
+// More comes all the time than the server takes: each snapshot costs what the batches
+// before it could have used.
+func TestSnapshotsAreSeldomWhileMoreComesThanTheServerTakes(t *testing.T) {
+	s := newSlowServer(t, 1000)
+	fresh := someDeltas(series.Both)
+	for i := range fresh {
+		fresh[i].Start = int64(i)
+	}
+	begins := 0
+	for range 6000 { // ten minutes
+		begin := s.WantsSnapshot()
+		if begin {
+			begins++
+		}
+		s.tick(begin, false, fresh)
+	}
+	if begins < 2 || begins > 20 {
+		t.Errorf("%d snapshots were begun in ten minutes, want about one a minute", begins)
+	}
+	s.takes = 100 << 20
+	for range int(snapshotEvery/deltas.Interval) + 1 {
+		s.tick(s.WantsSnapshot(), true, nil)
+	}
+	if s.whole == 0 || s.rest != beginEvery {
+		t.Errorf("%d snapshots are whole once the server is fast, and the next one waits %v", s.whole, s.rest)
+	}
+}
