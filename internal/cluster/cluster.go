@@ -207,28 +207,42 @@ const (
 
 // failing says that the server is away for one of the two, and once a minute why.
 func (c *Cluster) failing(who string, err error) {
+	if c.noteFailure(who, err) {
+		status := c.Status()
+		c.Log.Warn("cluster: the server does not answer: what other nodes count comes later", "servers", c.Addresses, "while", who, "counts", status.Remote(c.Now()), "error", err)
+	}
+}
+
+// noteFailure reports whether it is to be told. No log is written under the lock:
+// it may be slow, and who takes batches never waits.
+func (c *Cluster) noteFailure(who string, err error) (isNews bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if who == writing && len(c.waiting) == 0 {
-		return // it was let go meanwhile: nobody would try again and find that it works
+		return false // it was let go meanwhile: nobody would try again and find that it works
 	}
 	c.errors[who] = err
-	if c.isNews("away") {
-		c.toldAway = true
-		c.Log.Warn("cluster: the server does not answer: what other nodes count comes later", "servers", c.Addresses, "while", who, "counts", c.status.Remote(c.Now()), "error", err)
-	}
+	isNews = c.isNews("away")
+	c.toldAway = c.toldAway || isNews
+	return isNews
 }
 
 // works says that the server has answered one of the two.
 func (c *Cluster) works(who string) {
+	if c.noteAnswer(who) {
+		c.Log.Info("cluster: the server answers again", "servers", c.Addresses)
+	}
+}
+
+// noteAnswer reports whether it is to be told.
+func (c *Cluster) noteAnswer(who string) (isNews bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Contact = c.Now()
 	delete(c.errors, who)
-	if c.toldAway && !c.isAway() {
-		c.toldAway = false
-		c.Log.Info("cluster: the server answers again", "servers", c.Addresses)
-	}
+	isNews = c.toldAway && !c.isAway()
+	c.toldAway = c.toldAway && !isNews
+	return isNews
 }
 
 // isAway reports whether the server is. The lock is held.

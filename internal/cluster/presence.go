@@ -115,6 +115,18 @@ func (r *reader) introduce() (self, open []byte, err error) {
 
 // recognize looks at what the server has kept of this node.
 func (r *reader) recognize(kept string) {
+	lost, taken := r.compareSelf(kept)
+	if lost {
+		r.Log.Warn("cluster: the server has lost what it had: all is sent again")
+	}
+	if taken {
+		r.Log.Error("cluster: another process uses this node's name: each node needs one of its own, else counts are lost", "node", r.Node)
+	}
+}
+
+// compareSelf reports whether the server has lost something, or the name is taken, and
+// that is to be told.
+func (r *reader) compareSelf(kept string) (lost, taken bool) {
 	var p presence
 	known := json.Unmarshal([]byte(kept), &p) == nil
 	r.mu.Lock()
@@ -125,14 +137,13 @@ func (r *reader) recognize(kept string) {
 	case !known, p.Life == r.incarnation && p.Time < r.acked:
 		if r.joined && !r.broken {
 			r.letGo()
-			r.Log.Warn("cluster: the server has lost what it had: all is sent again")
+			lost = true
 		}
 	case p.Life != r.incarnation:
-		if r.isNews("name") {
-			r.Log.Error("cluster: another process uses this node's name: each node needs one of its own, else counts are lost", "node", r.Node)
-		}
+		taken = r.isNews("name")
 	}
 	r.acked = r.self.Time
+	return lost, taken
 }
 
 // meet takes in who is there. Those of whom the server has lost all are not gone: they
@@ -160,8 +171,9 @@ func (r *reader) compareClocks(node string, p *presence) {
 		return
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.isNews("clock of " + node) {
+	isNews := r.isNews("clock of " + node)
+	r.mu.Unlock()
+	if isNews {
 		r.Log.Error("cluster: the clocks of two nodes are more than one interval of a series apart, so that windows do not match: set them right",
 			"node", node, "ahead_of_this_node", (p.skew() - r.clock.ahead).String())
 	}

@@ -29,12 +29,12 @@ func (c *Cluster) send(ctx context.Context, l *link) {
 
 // sendSome sends the first that waits and reports whether that worked and was not all.
 func (c *Cluster) sendSome(ctx context.Context, l *link) (more bool) {
-	some, size := c.first()
+	some := c.first()
 	if len(some) == 0 {
 		return false
 	}
 	answers, err := l.append(ctx, some)
-	if len(answers) > 0 && !c.sent(some, answers, size) {
+	if len(answers) > 0 && !c.sent(some, answers) {
 		return false
 	}
 	if err != nil {
@@ -48,29 +48,42 @@ func (c *Cluster) sendSome(ctx context.Context, l *link) (more bool) {
 }
 
 // first is what waits for the longest time.
-func (c *Cluster) first() (some []entry, size int64) {
+func (c *Cluster) first() []entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var size int64
 	for i := range c.waiting {
 		if size += c.waiting[i].size(); size > sendAtOnce && i > 0 {
-			return c.waiting[:i:i], size - c.waiting[i].size()
+			return c.waiting[:i:i]
 		}
 	}
-	return c.waiting[:len(c.waiting):len(c.waiting)], size
+	return c.waiting[:len(c.waiting):len(c.waiting)]
 }
 
 // sent takes away what the server has written, and lets go the rest if it has lost what
 // that stands on.
-func (c *Cluster) sent(some []entry, answers []int64, size int64) (whole bool) {
+func (c *Cluster) sent(some []entry, answers []int64) (whole bool) {
+	whole, lost := c.noteSent(some, answers)
+	if lost != nil {
+		c.Log.Warn("cluster: the server has lost what this node has sent, or another process uses its name: all is sent again", "node", c.Node, "series", lost.name())
+	}
+	return whole
+}
+
+// noteSent is sent without the log; lost is an entry that was refused, if that is to be
+// told.
+func (c *Cluster) noteSent(some []entry, answers []int64) (whole bool, lost *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.waiting) == 0 || c.waiting[0].chain != some[0].chain || c.waiting[0].number != some[0].number {
-		return false // it was let go meanwhile
+		return false, nil // it was let go meanwhile
 	}
 	for i, answer := range answers {
 		if answer != written {
-			c.lost(&some[i], answer)
-			return false
+			if c.refused(answer) {
+				lost = &some[i]
+			}
+			return false, lost
 		}
 		if some[i].last && some[i].lasting != nil { // a snapshot is whole
 			c.rest = beginEvery
@@ -80,21 +93,23 @@ func (c *Cluster) sent(some []entry, answers []int64, size int64) (whole bool) {
 		c.waiting[0] = entry{}
 		c.waiting = c.waiting[1:]
 	}
-	return true
+	return true, nil
 }
 
-// lost begins anew. The lock is held.
-func (c *Cluster) lost(e *entry, answer int64) {
+// refused begins anew, and reports whether that is to be told. The lock is held.
+func (c *Cluster) refused(answer int64) (isNews bool) {
 	c.letGo()
-	name := ""
-	if e.lasting != nil {
-		name = e.lasting.Definition.Name
-	}
 	if answer < 0 {
 		c.above = max(c.above, uint64(-answer))
-		return
+		return false
 	}
-	if c.isNews("lost") {
-		c.Log.Warn("cluster: the server has lost what this node has sent, or another process uses its name: all is sent again", "node", c.Node, "series", name)
+	return c.isNews("lost")
+}
+
+// name is the series'; "" of the penalties.
+func (ch *chain) name() string {
+	if ch.lasting == nil {
+		return ""
 	}
+	return ch.lasting.Definition.Name
 }

@@ -20,7 +20,6 @@ type slowServer struct {
 	number uint64
 	takes  int64
 	room   int64
-	begins int
 	whole  int
 }
 
@@ -46,7 +45,7 @@ func (s *slowServer) tick(begin, end bool, told []series.Delta) {
 	s.number++
 	s.Take(&deltas.Batch{Number: s.number, Now: s.now, Begin: begin, End: end, Series: []deltas.Series{{Kept: s.kept, Deltas: told}}})
 	for s.room += s.takes; ; {
-		some, _ := s.first()
+		some := s.first()
 		if len(some) == 0 || s.room < some[0].size() {
 			break
 		}
@@ -54,7 +53,7 @@ func (s *slowServer) tick(begin, end bool, told []series.Delta) {
 		if some[0].last && some[0].lasting != nil {
 			s.whole++
 		}
-		s.sent(some[:1], []int64{written}, some[0].size())
+		s.sent(some[:1], []int64{written})
 	}
 	s.room = min(s.room, 1<<20)
 }
@@ -118,5 +117,43 @@ func TestSnapshotsAreSeldomWhileMoreComesThanTheServerTakes(t *testing.T) {
 	}
 	if s.whole == 0 || s.rest != beginEvery {
 		t.Errorf("%d snapshots are whole once the server is fast, and the next one waits %v", s.whole, s.rest)
+	}
+}
+
+// unlocked is a log that finds out whether its writer holds the cluster's lock.
+type unlocked struct {
+	testing.TB
+	*Cluster
+	lines int
+}
+
+func (u *unlocked) Write(line []byte) (int, error) {
+	u.lines++
+	if !u.mu.TryLock() {
+		u.Errorf("this is logged under the lock: %s", line)
+		return len(line), nil
+	}
+	u.mu.Unlock()
+	return len(line), nil
+}
+
+func TestNothingIsLoggedUnderTheLockThatBatchesWaitFor(t *testing.T) {
+	s := newSlowServer(t, 0)
+	log := &unlocked{TB: t, Cluster: s.Cluster}
+	s.Log = slog.New(slog.NewTextHandler(log, nil))
+	r := newReader(s.Cluster, nil)
+	r.Engine = func() Engine { return (&node{TB: t}).newEngine(nodeOptions{definitions: definitions}) }
+	r.follow()
+	s.failing(reading, io.EOF)
+	s.works(reading)
+	s.tick(true, true, nil)
+	r.acked, r.self.Time = 1, 1
+	r.recognize(`{"life":"another"}`)
+	r.recognize("")
+	s.tick(true, true, nil)
+	s.sent(s.first(), []int64{written + 1})
+	r.compareClocks("mx2", &presence{Skew: time.Hour.Milliseconds() * 2})
+	if log.lines != 6 {
+		t.Errorf("%d lines were logged, want 6", log.lines)
 	}
 }
