@@ -24,6 +24,7 @@ type eviction struct {
 	floor  atomic.Int64 // keys with a total up to this are small; changed under the lock
 	looked uint32       // the leaf looked at last
 	gone   uint64       // keys evicted since the start
+	folds  bool         // blocks count what no key in them does
 	folded [128/slotBits + 1]fold
 }
 
@@ -152,6 +153,7 @@ func (t *tree) fold(bits uint8, amount int64) {
 	f.keys++
 	f.amount, _ = plus(f.amount, amount)
 	t.gone++
+	t.folds = true
 }
 
 // Evicted is what keys that had to leave have counted, and where that still

@@ -39,6 +39,7 @@ func (f *family) addBlock(a address, bits uint8, m moment, n int64, how telling)
 	t := &f.trees[f.shard(a)]
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.folds = true
 	t.pending.noteAs(how, a, "", bits, m.window, n)
 	if reach(&t.all.window, t.all.row, t.windows, m) {
 		t.all.row.add(m.place, n)

@@ -68,6 +68,15 @@ func (r row) add(place int, n int64) (cut bool) {
 	return cut
 }
 
+// take takes from a count what it has of n, which may be negative, as the count may.
+func (r row) take(place int, n int64) {
+	if had := r[place]; n > 0 {
+		r[place] -= min(n, max(had, 0))
+	} else {
+		r[place] -= max(n, min(had, 0))
+	}
+}
+
 // sum is the total over the windows of s in a row whose newest window is given.
 func (r row) sum(newest int64, s span) (total int64) {
 	first, n := r.overlap(newest, s)

@@ -44,18 +44,61 @@ func (c *clock) settle(d *Delta, windows int, now time.Time) bool {
 
 // TakeOut takes all that another series counts, keys and networks, out of this one,
 // which is not told. They share a clock, and nobody follows the other one.
-func (s *Series) TakeOut(other *Series) { s.mergeAll(other, -1) }
+func (s *Series) TakeOut(other *Series) {
+	all := other.Snapshot()
+	for all.Next(s.take) {
+	}
+}
 
 // PutIn is the opposite of [Series.TakeOut].
-func (s *Series) PutIn(other *Series) { s.mergeAll(other, 1) }
-
-func (s *Series) mergeAll(other *Series, sign int64) {
+func (s *Series) PutIn(other *Series) {
 	all := other.Snapshot()
-	for more := true; more; {
-		more = all.Next(func(d Delta) {
-			d.Amount *= sign
-			s.merge(d, s.clock.current(), notAtAll)
-		})
+	for all.Next(func(d Delta) { s.merge(d, s.clock.current(), notAtAll) }) {
+	}
+}
+
+// take is the opposite of merge, of what was merged or added before.
+func (s *Series) take(d Delta) {
+	w, current := s.clock.window(d.Start), s.clock.current()
+	f := s.family(d.Key)
+	if f == nil || d.Amount == 0 || w < s.oldest(current) || w > current+1 {
+		return
+	}
+	f.take(s.address(d.Key), d.Key.text, d.Bits, momentOf(min(w, current), s.def.Windows), d.Amount)
+	s.shrink()
+}
+
+// take takes an amount out of a key, or of a block. A key that had to leave has its
+// counts in the blocks around it, and where others came later, not in the smallest of
+// these. So none gives more than it has: else it would count less than nothing.
+func (f *family) take(a address, text string, bits uint8, m moment, n int64) {
+	t := &f.trees[f.shard(a)]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	isKey := bits == f.keyBits()
+	if isKey && !t.folds {
+		t.add(a, text, m, -n)
+		return
+	}
+	if reach(&t.all.window, t.all.row, t.windows, m) {
+		t.all.row.take(m.place, n)
+	}
+	l := t.root
+	for ; l.isNode(); l = *t.nodes.at(l.index()).toward(a) {
+		nd, sum := t.nodes.at(l.index()), t.sums.at(l.index())
+		if !f.named && (!isKey && nd.bits > bits || a.shared(nd.any) < nd.bits) {
+			return
+		}
+		if !f.named && reach(&nd.window, sum, t.windows, m) {
+			row(sum).take(m.place, n)
+		}
+	}
+	if !isKey || !l.isLeaf() {
+		return
+	}
+	lf := t.leaves.at(l.index())
+	if place := t.leaves.find(l.index(), a, text); place >= 0 && t.leaves.reach(lf, m) {
+		t.leaves.row(lf, place).take(m.place, n)
 	}
 }
 
@@ -100,7 +143,7 @@ func (s *Series) countsAt(current int64, k Key, m Mask) []int64 {
 // takeRow takes the counts of a key or a block out, the current window first.
 func (s *Series) takeRow(k Key, bits uint8, counts []int64, current int64) {
 	for age, n := range counts {
-		s.merge(Delta{Key: k, Bits: bits, Start: s.clock.start(current - int64(age)), Amount: -n}, s.clock.current(), notAtAll)
+		s.take(Delta{Key: k, Bits: bits, Start: s.clock.start(current - int64(age)), Amount: n})
 	}
 }
 

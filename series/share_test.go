@@ -189,3 +189,56 @@ func TestValuesThatOnePartHasStay(t *testing.T) {
 		t.Errorf("its block has %d values: it forgets none with a key", got)
 	}
 }
+
+// A key that had to leave the total is in the ledger still, and in another node's share.
+// What is taken of it then comes out of the networks around it.
+func TestNothingCountsLessThanNothingWhenKeysHadToLeave(t *testing.T) {
+	for seed := range uint64(4) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: 100})
+		now := at("10:00:00")
+		for i := range 60 {
+			x.Add(numbered(i, false), 5, now)
+		}
+		x.enter()
+		for i := range 600 {
+			d := Delta{Key: numbered(1000+r.IntN(600), i%3 == 0), Bits: 32, Start: now.Unix(), Amount: 100}
+			x.share.Merge(d, now)
+			x.Merge(d, now)
+		}
+		left := 0
+		for i := range 60 {
+			k := numbered(i, false)
+			if x.Count(k, Host, 0, 3, now) == 0 {
+				left++
+			}
+			if i%2 == 0 {
+				x.TakeBack(x.own, k)
+			}
+		}
+		if left == 0 {
+			t.Fatal("no key had to leave")
+		}
+		nowhere := func(when string) {
+			t.Helper()
+			for i := range 1600 {
+				for _, m := range []Mask{{}, {8, 16}, {16, 48}, {24, 64}, {28, 96}, Host} {
+					if n := x.Count(numbered(i, i%3 == 0), m, 0, 3, now); n < 0 {
+						t.Fatalf("seed %d, %s: %s/%d counts %d", seed, when, numbered(i, i%3 == 0), m.IPv4, n)
+					}
+				}
+			}
+		}
+		nowhere("after taking back")
+		x.TakeOut(x.share)
+		nowhere("without the share")
+		own := x.own.Count(numbered(0, false), Mask{}, 0, 3, now)
+		if n := x.Count(numbered(0, false), Mask{}, 0, 3, now); n != own || own != 30*5 {
+			t.Errorf("seed %d: all count %d, want the %d of the ledger, which are 150", seed, n, own)
+		}
+		k := numbered(0, false)
+		if x.Add(k, 3, now); x.Count(k, Host, 0, 3, now) != 3 {
+			t.Errorf("a key that came anew counts %d, want 3", x.Count(k, Host, 0, 3, now))
+		}
+	}
+}
