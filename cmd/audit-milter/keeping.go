@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type keeping struct {
 	cluster    *cluster.Cluster    // nil without cluster
 	collector  *deltas.Collector   // nil with none of them
 	restored   policy.Restored     // until there is an engine
+	renamed    string              // the name of the node that counted that, if it is another one now
 	unfinished int                 // starts before this one that ended before their snapshot was complete
 
 	inForce func() *policy.Engine
@@ -58,6 +60,9 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.maintainer = &history.Maintainer{Dir: h.Dir, Retention: h.Retention, MaxSize: h.MaxSize, MinCount: h.MinCount, Log: log, Now: now}
 		takers = append(takers, k.history)
 		o.Replayed, o.Needed = k.history.Replayed, k.history.Needed
+	}
+	if conf.Cluster != nil {
+		o.Node = conf.Cluster.Node
 	}
 	if conf.StateDir != "" {
 		if last, err = k.restore(conf.StateDir, o); err != nil {
@@ -120,6 +125,9 @@ func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) 
 		return 0, err
 	}
 	k.state, k.restored, k.unfinished = store, r.Restored, r.Unfinished
+	if r.Node != "" && o.Node != "" && r.Node != o.Node {
+		k.renamed = r.Node
+	}
 	if r.Until.IsZero() {
 		k.log.Info("nothing was kept before: what persists begins empty", "state_dir", dir)
 		return r.Number, nil
@@ -135,6 +143,9 @@ func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) 
 
 // engine begins with what was restored, and tells of that what the policy has changed.
 func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
+	if k.renamed != "" {
+		k.dropReplicated(r.started)
+	}
 	engine, changes, err := policy.Restore(k.restored, r.started.Policy, r.options())
 	if err != nil {
 		return nil, err
@@ -147,6 +158,24 @@ func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
 		k.log.Warn("counts were kept of series that are gone or do not persist any more; they are dropped", "series", strings.Join(changes.Dropped, ", "))
 	}
 	return engine, nil
+}
+
+// dropReplicated drops what this node has counted of series that replicate under another
+// name: the cluster has that still under the other name, and would count it twice.
+func (k *keeping) dropReplicated(conf *config.Config) {
+	var dropped []string
+	k.restored.Series = slices.DeleteFunc(k.restored.Series, func(l *policy.Lasting) bool {
+		s := conf.Policy.Find(l.Definition.Name)
+		drop := s != nil && s.Replicate != policy.None
+		if drop {
+			dropped = append(dropped, l.Definition.Name)
+		}
+		return drop
+	})
+	if len(dropped) > 0 {
+		k.log.Warn("this node had another name in the cluster, which has its counts still under that name; here they are dropped",
+			"node", conf.Cluster.Node, "before", k.renamed, "series", strings.Join(dropped, ", "))
+	}
 }
 
 // start keeps what the engine in force shows from now on.

@@ -230,3 +230,32 @@ func TestStartsThatEndedEarlyAreCounted(t *testing.T) {
 		mustClose(t, s)
 	}
 }
+
+// What was restored is another name's until a snapshot without it is complete: a crash
+// before that must find the old name.
+func TestTheNodesNameGoesWithTheSnapshot(t *testing.T) {
+	n := newNode()
+	dir := t.TempDir()
+	for _, row := range []struct {
+		name, had string
+		step      int // of the snapshot's keys; 0: it is not completed
+	}{
+		{"mx1", "", 1000},
+		{"mx2", "mx1", 0},
+		{"mx2", "mx1", 1000},
+		{"", "mx2", 1000}, // in no cluster
+		{"mx2", "mx2", 1000},
+	} {
+		o := (&logged{}).options()
+		o.Node = row.name
+		s, restored, err := Open(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if restored.Node != row.had {
+			t.Errorf("%q finds the name %q, want %q", row.name, restored.Node, row.had)
+		}
+		s.Take(n.tick(true, row.step))
+		mustClose(t, s)
+	}
+}

@@ -50,6 +50,9 @@ func restore(dir string, o Options) ([]segment, Restored, error) {
 		}
 	}
 	restored := r.restored()
+	if restored.Node, err = nodeOf(dir); err != nil {
+		return nil, Restored{}, fmt.Errorf("state directory: %w", err)
+	}
 	restored.Unfinished = max(0, len(segments)-start-1)
 	return segments, restored, nil
 }

@@ -14,6 +14,9 @@
 // that says what time it covers, and the next mark is looked for. A file that was
 // damaged, other than torn at its end by a crash, stays as NUMBER.journal.damaged.
 //
+// The file "node" has the name under which the node's cluster knows what the newest
+// complete snapshot counts.
+//
 // # Bounds
 //
 // On the disk: twice a snapshot, behind each of the two a journal of the larger one of
@@ -60,6 +63,10 @@ type Options struct {
 	// Needed, if there is one, is the number of the first batch that Replayed has to
 	// get after a restart. The files with it and with what came later stay.
 	Needed func() uint64
+
+	// Node is the node's name in its cluster; "" without one, and then the directory
+	// goes on to have the name that it has.
+	Node string
 }
 
 // Restored is what a directory had.
@@ -68,6 +75,7 @@ type Restored struct {
 	Number uint64    // no batch had a higher one
 	Until  time.Time // when the last batch was taken; the zero Time: there is none
 	Bytes  int64     // that were replayed
+	Node   string    // the node's name in its cluster at that time; "": it was in none
 
 	// Unfinished is how many starts have ended before their snapshot was complete. Each
 	// has left a file, which the next complete one makes needless.
@@ -80,6 +88,7 @@ type Store struct {
 	lock *os.File
 
 	needed func() uint64 // Options.Needed
+	node   string        // Options.Node
 
 	encoder encoder // the taker's
 	writer  writer  // the writing goroutine's
@@ -130,6 +139,7 @@ func Open(dir string, o Options) (*Store, Restored, error) {
 		log:     o.Log,
 		lock:    lock,
 		needed:  o.Needed,
+		node:    o.Node,
 		writer:  writer{dir: dir, segments: segments},
 		broken:  true, // there is nothing yet for batches to stand behind
 		wake:    make(chan struct{}, 1),

@@ -213,6 +213,11 @@ func (s *Store) loseRecord(r record) {
 func (s *Store) removeOld() error {
 	w := &s.writer
 	if w.ended && !w.doubtful {
+		if s.node != "" { // not before: until now, all that is there is of another name
+			if err := keepNode(w.dir, s.node); err != nil {
+				return err
+			}
+		}
 		w.fallback, w.complete, w.ended = w.complete, w.segments[len(w.segments)-1].number, false
 		s.mu.Lock()
 		s.stats.SnapshotAt, s.lacking = time.Now(), s.broken
