@@ -25,9 +25,8 @@ func (w *Writer) TakeShare(node string, kept policy.Kept, told []series.Delta, n
 	if !w.writes(kept) {
 		return
 	}
-	w.mu.Lock()
+	a := w.lockShare(node, kept)
 	defer w.mu.Unlock()
-	a := w.share(node, kept)
 	a.last = max(a.last, number)
 	b := &deltas.Batch{Now: now, Number: number}
 	for _, d := range told {
@@ -49,9 +48,8 @@ func (w *Writer) BeginShare(node string, kept policy.Kept) {
 	if !w.writes(kept) {
 		return
 	}
-	w.mu.Lock()
+	a := w.lockShare(node, kept)
 	defer w.mu.Unlock()
-	a := w.share(node, kept)
 	a.held = true
 	if !a.distinct {
 		clear(a.windows)
@@ -64,25 +62,30 @@ func (w *Writer) EndShare(node string, kept policy.Kept) {
 	if !w.writes(kept) {
 		return
 	}
-	w.mu.Lock()
+	a := w.lockShare(node, kept)
 	defer w.mu.Unlock()
-	a := w.share(node, kept)
 	a.held = false
 	w.bound(a, a.last)
 }
 
-// share is the account of another node's part.
-func (w *Writer) share(node string, kept policy.Kept) *account {
+// lockShare locks the writer and returns the account of another node's part. The disk,
+// which may be slow, it asks before that: Take waits for the lock.
+func (w *Writer) lockShare(node string, kept policy.Kept) *account {
 	id := shareOf{node, identityOf(kept)}
-	a := w.shares[id]
-	if a == nil {
-		a = newAccount(id.identity, kept, earlier{})
+	w.mu.Lock()
+	if w.shares[id] == nil {
+		a := newAccount(id.identity, kept, earlier{})
 		a.node, a.share = node, true
 		if a.distinct {
+			w.mu.Unlock()
 			a.newest = w.newestOf(node, id.identity)
+			w.mu.Lock()
 		}
-		w.shares[id] = a
+		if w.shares[id] == nil {
+			w.shares[id] = a
+		}
 	}
+	a := w.shares[id]
 	a.kept = kept
 	return a
 }
