@@ -31,7 +31,6 @@ type keeping struct {
 	cluster    *cluster.Cluster    // nil without cluster
 	collector  *deltas.Collector   // nil with none of them
 	restored   policy.Restored     // until there is an engine
-	renamed    string              // the name of the node that counted that, if it is another one now
 	unfinished int                 // starts before this one that ended before their snapshot was complete
 
 	inForce func() *policy.Engine
@@ -65,7 +64,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		o.Node = conf.Cluster.Node
 	}
 	if conf.StateDir != "" {
-		if last, err = k.restore(conf.StateDir, o); err != nil {
+		if last, err = k.restore(conf, o); err != nil {
 			k.close()
 			return nil, err
 		}
@@ -118,16 +117,13 @@ func (k *keeping) clusterStatus() func() cluster.Status {
 }
 
 // restore opens the state and tells the number of its last batch.
-func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) {
-	begun := time.Now()
+func (k *keeping) restore(conf *config.Config, o state.Options) (last uint64, err error) {
+	begun, dir := time.Now(), conf.StateDir
 	store, r, err := state.Open(dir, o)
 	if err != nil {
 		return 0, err
 	}
 	k.state, k.restored, k.unfinished = store, r.Restored, r.Unfinished
-	if r.Node != "" && o.Node != "" && r.Node != o.Node {
-		k.renamed = r.Node
-	}
 	if r.Until.IsZero() {
 		k.log.Info("nothing was kept before: what persists begins empty", "state_dir", dir)
 		return r.Number, nil
@@ -138,14 +134,14 @@ func (k *keeping) restore(dir string, o state.Options) (last uint64, err error) 
 	}
 	k.log.Info("restored what persists", "state_dir", dir, "series", len(r.Series), "keys", keys, "penalties", len(r.Penalties),
 		"until", r.Until, "bytes", r.Bytes, "took", time.Since(begun).String())
+	if r.Node != "" && o.Node != "" && r.Node != o.Node {
+		k.dropReplicated(conf, r.Node)
+	}
 	return r.Number, nil
 }
 
 // engine begins with what was restored, and tells of that what the policy has changed.
 func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
-	if k.renamed != "" {
-		k.dropReplicated(r.started)
-	}
 	engine, changes, err := policy.Restore(k.restored, r.started.Policy, r.options())
 	if err != nil {
 		return nil, err
@@ -162,7 +158,7 @@ func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
 
 // dropReplicated drops what this node has counted of series that replicate under another
 // name: the cluster has that still under the other name, and would count it twice.
-func (k *keeping) dropReplicated(conf *config.Config) {
+func (k *keeping) dropReplicated(conf *config.Config, before string) {
 	var dropped []string
 	k.restored.Series = slices.DeleteFunc(k.restored.Series, func(l *policy.Lasting) bool {
 		s := conf.Policy.Find(l.Definition.Name)
@@ -174,7 +170,7 @@ func (k *keeping) dropReplicated(conf *config.Config) {
 	})
 	if len(dropped) > 0 {
 		k.log.Warn("this node had another name in the cluster, which has its counts still under that name; here they are dropped",
-			"node", conf.Cluster.Node, "before", k.renamed, "series", strings.Join(dropped, ", "))
+			"node", conf.Cluster.Node, "before", before, "series", strings.Join(dropped, ", "))
 	}
 }
 
