@@ -28,7 +28,7 @@ func each(rows []Row) iter.Seq2[Row, error] {
 }
 
 // readAll is the rows of a file.
-func readAll(t *testing.T, dir string, name Name) (Meta, []Row) {
+func readAll(t testing.TB, dir string, name Name) (Meta, []Row) {
 	t.Helper()
 	f, err := open(dir, name)
 	if err != nil {

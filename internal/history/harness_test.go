@@ -83,19 +83,7 @@ func readTotals(t testing.TB, dir string) totals {
 
 func readFile(t testing.TB, dir, series string, n Name) (Meta, []Row) {
 	t.Helper()
-	f, err := open(seriesDir(dir, series), n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var rows []Row
-	for r, err := range f.rows() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, r)
-	}
-	return f.Meta, rows
+	return readAll(t, seriesDir(dir, series), n)
 }
 
 func (sums totals) want(t testing.TB, want totals) {

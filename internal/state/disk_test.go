@@ -116,11 +116,7 @@ func TestAFullDiskLosesNothingOnceThereIsRoomAgain(t *testing.T) {
 		}
 		mustClose(t, s)
 	})
-	s, restored := mustOpen(t, dir)
-	defer mustClose(t, s)
-	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
-		t.Errorf("restored\n%s\nwant\n%s", got, want)
-	}
+	n.mustBeIn(t, dir)
 }
 
 // The disk has room for the header of a file and not for the snapshot's first batch.
@@ -156,11 +152,7 @@ func TestASegmentThatCouldNotBeBegunIsBegunAgain(t *testing.T) {
 		}
 		mustClose(t, s)
 	})
-	s, restored := mustOpen(t, dir)
-	defer mustClose(t, s)
-	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
-		t.Errorf("restored\n%s\nwant\n%s", got, want)
-	}
+	n.mustBeIn(t, dir)
 }
 
 // While nothing can be written, no more than 64 MiB wait. What is lost then, a
@@ -224,11 +216,7 @@ func TestASnapshotMakesUpForWhatHadNoRoom(t *testing.T) {
 		}
 		mustClose(t, s)
 	})
-	s, restored := mustOpen(t, dir)
-	defer mustClose(t, s)
-	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
-		t.Errorf("restored\n%s\nwant\n%s", got, want)
-	}
+	n.mustBeIn(t, dir)
 }
 
 // /dev/null stands for the file: it cannot be synced.
@@ -361,11 +349,7 @@ func TestAReadOnlyDiskCostsOnlyDurability(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		mustClose(t, s)
 	})
-	s, restored := mustOpen(t, dir)
-	defer mustClose(t, s)
-	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
-		t.Errorf("restored\n%s\nwant\n%s", got, want)
-	}
+	n.mustBeIn(t, dir)
 }
 
 func TestADirectoryThatCannotBeMadeIsRefused(t *testing.T) {
@@ -436,11 +420,7 @@ func TestADirectoryThatVanishesIsMadeAgain(t *testing.T) {
 		}
 		mustClose(t, s)
 	})
-	s, restored := mustOpen(t, dir)
-	defer mustClose(t, s)
-	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
-		t.Errorf("restored\n%s\nwant\n%s", got, want)
-	}
+	n.mustBeIn(t, dir)
 }
 
 // Whoever closes is told that something is missing.

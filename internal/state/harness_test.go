@@ -185,6 +185,16 @@ func told(all []*policy.Lasting, penalties []policy.Penalty, now time.Time) stri
 	return strings.Join(lines, "\n")
 }
 
+// mustBeIn fails unless the directory has what the node has counted.
+func (n *node) mustBeIn(t *testing.T, dir string) {
+	t.Helper()
+	s, restored := mustOpen(t, dir)
+	defer mustClose(t, s)
+	if got, want := told(restored.Series, restored.Penalties, n.now), n.told(); got != want {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+}
+
 func (n *node) told() string {
 	var all []*policy.Lasting
 	for _, k := range n.kept {
