@@ -305,13 +305,31 @@ func (e *Engine) MergePenalty(p Penalty, now time.Time) {
 	}
 }
 
-// EndPenalty ends a penalty as another node wishes. If one ran, deltas tell that: else
-// what this node has told or kept of it would bring it back at a restart. Nobody tells
-// it twice, so that nodes do not go on ending it for each other.
-func (e *Engine) EndPenalty(p Penalty, now time.Time) {
-	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
+// late is by how much a penalty must have been imposed later than its end was wished to
+// be another one: clocks may differ.
+const late = time.Minute
+
+// EndPenalty ends a penalty as another node has wished at some time, but not one that was
+// imposed a minute after that or later. If one ran, deltas tell that: else what this node
+// has told or kept of it would bring it back at a restart. Nobody tells it twice, so that
+// nodes do not go on ending it for each other.
+func (e *Engine) EndPenalty(p Penalty, wished, now time.Time) {
+	r := ruleNamed(e.penalizing, p.Rule)
+	if r == nil || r.penalties.shadow != p.Shadow {
+		return
+	}
+	imposed := now.Add(r.penalties.left(p.Subject, now) - r.Penalty)
+	if imposed.Sub(wished) < late {
 		r.penalties.remove(p.Subject, now)
 	}
+}
+
+// PenaltyLength is how long a penalty of the rule runs; 0 if it gives none.
+func (e *Engine) PenaltyLength(rule string) time.Duration {
+	if r := ruleNamed(e.penalizing, rule); r != nil {
+		return r.Penalty
+	}
+	return 0
 }
 
 // RemovePenalty ends the penalty of a key, spelt as a verdict has it, or of the

@@ -289,7 +289,7 @@ rules:
 	w.engine.PenaltyDeltas(w.now)
 	p.Until = time.Time{}
 	for i, want := range []int{1, 0} {
-		w.engine.EndPenalty(p, w.now)
+		w.engine.EndPenalty(p, w.now, w.now)
 		if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 0 || len(told) != want {
 			t.Errorf("time %d: %d run and %v are told, want 0 and %d", i+1, len(all), told, want)
 		}
@@ -298,9 +298,37 @@ rules:
 	w.engine.SetPenalty(p, w.now)
 	w.engine.PenaltyDeltas(w.now)
 	w.now = w.now.Add(2 * time.Minute)
-	w.engine.EndPenalty(p, w.now)
+	w.engine.EndPenalty(p, w.now, w.now)
 	if told := w.engine.PenaltyDeltas(w.now); len(told) != 0 {
 		t.Errorf("%v is told of one that had ended by itself", told)
+	}
+}
+
+// The wish may come to a node that was away for long, which has imposed a penalty anew.
+func TestAPenaltyThatWasImposedAfterAWishRunsOn(t *testing.T) {
+	w := newWorld(t, `
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}}
+rules:
+  - {name: flood, at: connect, if: {series: clients, above: 100}, then: tempfail, penalty: 10m}
+`)
+	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}}
+	imposed := w.now
+	for _, row := range []struct {
+		wished time.Duration // after it was imposed
+		runs   int
+	}{{time.Minute, 0}, {0, 0}, {-59 * time.Second, 0}, {-time.Minute, 1}, {-time.Hour, 1}} {
+		w.now = imposed
+		p.Until = imposed.Add(10 * time.Minute)
+		w.engine.SetPenalty(p, w.now)
+		w.now = w.now.Add(3 * time.Minute)
+		w.engine.EndPenalty(p, imposed.Add(row.wished), w.now)
+		if all := w.engine.Penalties(w.now); len(all) != row.runs {
+			t.Errorf("wished %v after it was imposed: %d run, want %d", row.wished, len(all), row.runs)
+		}
+	}
+	if length := w.engine.PenaltyLength("flood"); length != 10*time.Minute || w.engine.PenaltyLength("none") != 0 {
+		t.Errorf("a penalty runs for %v", length)
 	}
 }
 

@@ -142,7 +142,7 @@ func (l *Lasting) MergeShare(node string, d series.Delta, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case l.Own == nil || d.IsWish() && node == "":
+	case l.Own == nil, d.IsWish() && (node == "" || d.Bits > hostBits(d.Key)):
 	case d.IsWish():
 		l.takeBack(d.Key, d.Bits)
 	case d.Removed && l.distinct != nil:

@@ -74,7 +74,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.history.Recover() // if the disk refuses that, its log says so
 	}
 	if conf.Cluster != nil {
-		if err := k.openCluster(conf, now); err != nil {
+		if err := k.openCluster(conf, now, last); err != nil {
 			k.close()
 			return nil, err
 		}
@@ -89,11 +89,11 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 	return k, nil
 }
 
-// openCluster makes this node a part of the cluster, which begins with start. A server
-// that does not answer is no reason not to serve.
-func (k *keeping) openCluster(conf *config.Config, now func() time.Time) (err error) {
+// openCluster makes this node a part of the cluster, which begins with start; the state
+// has batches up to the last. A server that does not answer is no reason not to serve.
+func (k *keeping) openCluster(conf *config.Config, now func() time.Time, last uint64) (err error) {
 	o := clusterOptions(conf.Cluster)
-	o.Now, o.Log = now, k.log
+	o.Now, o.Log, o.Kept = now, k.log, last
 	o.Engine = func() cluster.Engine { return k.inForce() }
 	o.Restored = make(map[string]bool)
 	for _, l := range k.restored.Series {

@@ -15,6 +15,10 @@
 //     that is being written.
 //   - NODE:state, a hash: the number of the last batch, and which snapshot is whole.
 //
+// With the penalties a node tells what it wishes of the others: that they take back what
+// they have counted for a key, or end a penalty. Each of its snapshots of the penalties
+// has all such wishes, until all has left that they are about.
+//
 // Only scripts write there. They take an entry that is there already as written, and
 // refuse one whose predecessor is missing: then the server has lost something, and the
 // node begins anew with a snapshot. What a snapshot makes superfluous goes when the
@@ -22,7 +26,7 @@
 //
 // Of the cluster as a whole there are, behind audit-milter:{NAME}:, the hash nodes, in
 // which each node says every second that it is there, open:NODE with the sessions that
-// are open there, and wishes:NODE with what it has taken back for others.
+// are open there, and wishes:NODE with the last wish of each other node that it has granted.
 //
 // The server is Valkey, or Redis from 6.2 on.
 //
@@ -35,7 +39,7 @@
 // one before the last, which are at most four times a snapshot or 8 MiB. In memory: 16 MiB
 // of batches that wait for the server. What is beyond that while it is away is let go,
 // and a snapshot makes up for it. Of what is read, four batches of each node and series at
-// a time, and one whole snapshot.
+// a time, and one whole snapshot. 1 MiB of wishes.
 package cluster
 
 import (
@@ -78,7 +82,8 @@ type Engine interface {
 	Kept() []policy.Kept
 	Open() *policy.Lasting
 	MergePenalty(p policy.Penalty, now time.Time)
-	EndPenalty(p policy.Penalty, now time.Time)
+	EndPenalty(p policy.Penalty, wished, now time.Time)
+	PenaltyLength(rule string) time.Duration
 }
 
 // Options of a Cluster.
@@ -96,6 +101,7 @@ type Options struct {
 
 	Engine   func() Engine    // the one that is in force
 	Restored map[string]bool  // the series that began with what a disk has kept; not changed any more
+	Kept     uint64           // the number of the last batch that the disk has; 0: it has kept nothing
 	Keeper   Keeper           // nil for none
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger
@@ -134,6 +140,7 @@ type Cluster struct {
 	journal      int64             // bytes of batches since then
 	above        uint64            // numbers are to be higher than that
 	foreign      policy.PenaltySet // penalties that others have told
+	ownWishes    wishes
 	told         map[string]time.Time
 	status       Status
 

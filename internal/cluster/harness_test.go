@@ -40,6 +40,9 @@ func newServer(t testing.TB, args ...string) *server {
 		}
 		t.Skip("this needs redis-server, which is not there; Debian's package is redis-server")
 	}
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel() // it mostly waits
+	}
 	dir, err := os.MkdirTemp("", "cluster") // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -71,7 +72,6 @@ func (r *reader) beat(ctx context.Context) error {
 			return err
 		}
 	}
-	clear(r.granted)
 	server, err := serverTime(results[0])
 	if err != nil {
 		return err
@@ -81,7 +81,8 @@ func (r *reader) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.recognize(there[r.Node])
+	lost := r.recognize(there[r.Node])
+	r.toldGranted(lost)
 	r.meet(there, server)
 	if err := r.forgetGone(ctx); err != nil {
 		return err
@@ -113,20 +114,22 @@ func (r *reader) introduce() (self, open []byte, err error) {
 	return self, open, err
 }
 
-// recognize looks at what the server has kept of this node.
-func (r *reader) recognize(kept string) {
-	lost, taken := r.compareSelf(kept)
-	if lost {
+// recognize looks at what the server has kept of this node, and reports whether it has
+// lost something.
+func (r *reader) recognize(kept string) (lost bool) {
+	lost, again, taken := r.compareSelf(kept)
+	if again {
 		r.Log.Warn("cluster: the server has lost what it had: all is sent again")
 	}
 	if taken {
 		r.Log.Error("cluster: another process uses this node's name: each node needs one of its own, else counts are lost", "node", r.Node)
 	}
+	return lost
 }
 
-// compareSelf reports whether the server has lost something, or the name is taken, and
-// that is to be told.
-func (r *reader) compareSelf(kept string) (lost, taken bool) {
+// compareSelf reports whether the server has lost something, whether all is sent again for
+// that, and whether the name is taken and that is to be told.
+func (r *reader) compareSelf(kept string) (lost, again, taken bool) {
 	var p presence
 	known := json.Unmarshal([]byte(kept), &p) == nil
 	r.mu.Lock()
@@ -135,15 +138,15 @@ func (r *reader) compareSelf(kept string) (lost, taken bool) {
 	case r.acked == 0:
 		r.fresh = !known
 	case !known, p.Life == r.incarnation && p.Time < r.acked:
-		if r.joined && !r.broken {
+		lost = true
+		if again = r.joined && !r.broken; again {
 			r.letGo()
-			lost = true
 		}
 	case p.Life != r.incarnation:
 		taken = r.isNews("name")
 	}
 	r.acked = r.self.Time
-	return lost, taken
+	return lost, again, taken
 }
 
 // meet takes in who is there. Those of whom the server has lost all are not gone: they
@@ -198,6 +201,7 @@ func (r *reader) forgetGone(ctx context.Context) error {
 			gone = append(gone, node)
 			delete(r.nodes, node)
 			delete(r.heard, node)
+			delete(r.wishes, node)
 		}
 	}
 	if gone == nil {
@@ -266,21 +270,22 @@ func openOf(payload []byte) map[series.Key]int64 {
 	return open
 }
 
-// leave says that no session is open any more. If the server does not hear it, the
-// others know in half a minute.
+// leave says that no session is open any more, and what was granted. If the server does
+// not hear it, the others know in half a minute.
 func (r *reader) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	maps.Copy(r.settled, r.granted)
 	r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
 		r.self.Sessions, r.self.Open = 0, ""
 		self, err := json.Marshal(r.self)
 		if err != nil {
 			panic(err) // texts and numbers are JSON
 		}
-		return []valkey.Completed{
+		return append(r.tellGranted(b),
 			b.Del().Key(r.openKey(r.Node)).Build(),
 			b.Hset().Key(clusterKey(r.Name, "nodes")).FieldValue().FieldValue(r.Node, string(self)).Build(),
-		}
+		)
 	})
 }
 

@@ -20,13 +20,14 @@ type reader struct {
 	topics  map[string]*topic    // by the name of a series; "" are the penalties
 	nodes   map[string]*presence // as they were seen last, without this one
 	heard   map[string]*heard
-	wishes  map[string]uint64 // by topic and node: the last one that this node has granted
+	wishes  map[string]uint64 // by node: the last one that this node has granted
+	granted map[string]uint64 // those of them since it has said last that it is there
+	settled map[string]uint64 // those before that, which the server does not know of yet
 	fresh   bool              // this node was never in the cluster before
 	clock   skew
 	self    presence          // what this node says of itself
 	acked   int64             // the last time that the server has heard it
 	opened  map[string]string // by node: what it had open when that was read
-	granted map[string]uint64 // those of wishes that the server does not know of yet
 	beaten  time.Time
 	looked  time.Time
 }
@@ -38,6 +39,7 @@ type topic struct {
 	shape   string
 	target  target
 	lasting *policy.Lasting // nil for the penalties
+	own     bool            // what others tell of it is for managers, and this node is none
 	feeds   map[string]*feed
 }
 
@@ -75,6 +77,7 @@ func newReader(c *Cluster, l *link) *reader {
 		heard:   make(map[string]*heard),
 		wishes:  make(map[string]uint64),
 		granted: make(map[string]uint64),
+		settled: make(map[string]uint64),
 		opened:  make(map[string]string),
 		self:    presence{Role: c.role(), Version: c.Version, Life: c.incarnation},
 	}
@@ -147,7 +150,7 @@ func (r *reader) follow() {
 	there := map[string]bool{"": true}
 	for _, k := range r.Engine().Kept() {
 		name := k.Definition.Name
-		if k.Replicate == policy.None || k.Replicate == policy.Manager && !r.Manager {
+		if k.Replicate == policy.None {
 			continue
 		}
 		there[name] = true
@@ -158,6 +161,7 @@ func (r *reader) follow() {
 			r.topics[name] = t
 		}
 		t.target = shares{r, k} // a reload may change what is kept
+		t.own = k.Replicate == policy.Manager && !r.Manager
 	}
 	for name := range r.topics {
 		if !there[name] {
@@ -166,16 +170,16 @@ func (r *reader) follow() {
 	}
 }
 
-// subscribe listens to all nodes there are about all topics.
+// subscribe listens to all nodes there are about all topics that are read.
 func (r *reader) subscribe() {
 	for _, t := range r.topics {
 		for node := range r.nodes {
-			if t.feeds[node] == nil {
+			if t.feeds[node] == nil && !t.own {
 				t.feeds[node] = &feed{keys: seriesKeys(r.Name, t.name, node), behind: true}
 			}
 		}
 		for node := range t.feeds {
-			if r.nodes[node] == nil {
+			if r.nodes[node] == nil || t.own {
 				t.target.drop(node)
 				delete(t.feeds, node)
 			}
@@ -294,11 +298,8 @@ func (s shares) merge(node string, number uint64, payload []byte) error {
 		return err
 	}
 	now := s.reader.Now()
-	wishes := s.reader.wishesOf(s.Definition.Name, node, number)
 	for _, d := range all {
-		if !d.IsWish() || wishes.grant() {
-			s.MergeShare(node, d, now)
-		}
+		s.MergeShare(node, d, now)
 	}
 	if keeper := s.reader.Keeper; keeper != nil && node != "" {
 		keeper.TakeShare(node, s.Kept, all, now, number)
@@ -320,32 +321,28 @@ func (s shares) end(node string) {
 
 func (s shares) drop(node string) { s.DropShare(node, s.reader.Now()) }
 
-// penalties runs those of other nodes.
+// penalties runs those of other nodes, and does what they wish.
 type penalties struct{ reader *reader }
 
+// merge ends penalties before it imposes any: what ended and was imposed again runs.
 func (p penalties) merge(node string, number uint64, payload []byte) error {
-	all, err := deltas.DecodePenalties(payload)
+	imposed, wishes, err := deltas.DecodeTold(payload)
 	if err != nil {
 		return err
 	}
 	r := p.reader
 	e, now := r.Engine(), r.Now()
-	wishes := r.wishesOf("", node, number)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, one := range all {
-		isWish := one.Until.IsZero() && node != ""
-		if isWish && !wishes.grant() {
-			continue
+	if node == "" {
+		for _, w := range wishes {
+			e.MergePenalty(w.Penalty, now) // it ended here as well; that of no rule is none
 		}
-		if node != "" {
-			r.foreign.Merge(one)
-		}
-		if isWish {
-			e.EndPenalty(one, now)
-		} else {
-			e.MergePenalty(one, now)
-		}
+		r.readBack(wishes)
+	} else {
+		r.grant(node, wishes)
+		r.hearPenalties(imposed)
+	}
+	for _, one := range imposed {
+		e.MergePenalty(one, now)
 	}
 	return nil
 }
@@ -356,8 +353,17 @@ func (penalties) end(string)   {}
 // drop lets them run: each ends by itself.
 func (penalties) drop(string) {}
 
-// ownPenalties leaves out those that others have told, so that each is told once, not
-// by every node. What is left of a second is no reason to tell it again.
+// hearPenalties notes penalties that others have told.
+func (c *Cluster) hearPenalties(all []policy.Penalty) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range all {
+		c.foreign.Merge(p)
+	}
+}
+
+// ownPenalties are those that were imposed but for what others have told, so that each is
+// told once, not by every node. What is left of a second is no reason to tell it again.
 func (c *Cluster) ownPenalties(all []policy.Penalty, now time.Time) (own []policy.Penalty) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -365,7 +371,7 @@ func (c *Cluster) ownPenalties(all []policy.Penalty, now time.Time) (own []polic
 	for _, p := range all {
 		who := p
 		who.Until = time.Time{}
-		if theirs, ok := c.foreign[who]; !ok || p.Until.IsZero() || p.Until.Sub(theirs) > time.Second {
+		if theirs, ok := c.foreign[who]; !p.Until.IsZero() && (!ok || p.Until.Sub(theirs) > time.Second) {
 			own = append(own, p)
 		}
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
@@ -11,7 +12,7 @@ import (
 )
 
 // format is that of the payloads. Nodes of different ones do not read each other.
-const format = "1 "
+const format = "2 "
 
 // entry is a batch, or a part of a snapshot, of one series.
 type entry struct {
@@ -78,20 +79,21 @@ func lives(d series.Definition) time.Duration {
 	return time.Duration(d.Windows+1)*d.Interval + linger
 }
 
-func (c *Cluster) newChain(l *policy.Lasting) *chain {
+func (c *Cluster) newChain(l *policy.Lasting, lives time.Duration) *chain {
 	if l == nil {
-		return &chain{keys: seriesKeys(c.Name, "", c.Node), shape: shorten(""), life: c.incarnation, lives: penaltiesLive, tail: new(tail)}
+		return &chain{keys: seriesKeys(c.Name, "", c.Node), shape: shorten(""), life: c.incarnation, lives: lives, tail: new(tail)}
 	}
 	words, shape := shapeOf(l)
-	return &chain{l, seriesKeys(c.Name, l.Definition.Name, c.Node), words, shape, c.incarnation, lives(l.Definition), new(tail)}
+	return &chain{l, seriesKeys(c.Name, l.Definition.Name, c.Node), words, shape, c.incarnation, lives, new(tail)}
 }
 
-// penaltiesLive is how long the penalties of a node stay that does not write.
+// penaltiesLive is how long the penalties of a node stay that does not write, at least.
 const penaltiesLive = 24 * time.Hour
 
 // Take takes the next batch. It never waits for the server: once more than 16 MiB do,
 // batches are let go, and a snapshot makes up for them.
 func (c *Cluster) Take(b *deltas.Batch) {
+	c.keep(c.wishesIn(b))
 	restarts, takes := c.admit(b)
 	if !takes {
 		return
@@ -103,7 +105,7 @@ func (c *Cluster) Take(b *deltas.Batch) {
 	}
 	for name, ch := range c.chains {
 		if ch.lasting == nil {
-			entries = c.penalties(entries, ch, b)
+			entries = c.orders(entries, ch, b)
 			continue
 		}
 		entries = ch.entries(entries, c.number, b, find(b, name))
@@ -132,25 +134,27 @@ func (c *Cluster) admit(b *deltas.Batch) (restarts, takes bool) {
 // link begins a snapshot of all series that replicate. A series that the others cannot
 // go on reading starts a chain of its own.
 func (c *Cluster) link(b *deltas.Batch, restarts bool) {
-	before := c.chains
+	before, longest := c.chains, penaltiesLive
 	c.chains = make(map[string]*chain)
 	for i := range b.Series {
 		s := &b.Series[i]
 		if s.Replicate == policy.None {
 			continue
 		}
-		c.chains[s.Definition.Name] = c.follow(before[s.Definition.Name], s.Lasting, restarts)
-		c.chains[s.Definition.Name].tail.begun = s.Begun
+		ch := c.follow(before[s.Definition.Name], s.Lasting, lives(s.Definition), restarts)
+		ch.tail.begun = s.Begun
+		c.chains[s.Definition.Name] = ch
+		longest = max(longest, ch.lives)
 	}
-	c.chains[""] = c.follow(before[""], nil, restarts)
+	c.chains[""] = c.follow(before[""], nil, longest, restarts) // with wishes about all of them
 	for _, ch := range c.chains {
 		ch.tail.snapshot, ch.tail.begin, ch.tail.index = true, c.number, 0
 	}
 }
 
-func (c *Cluster) follow(before *chain, l *policy.Lasting, restarts bool) *chain {
-	if before == nil || before.lasting != l || restarts {
-		return c.newChain(l)
+func (c *Cluster) follow(before *chain, l *policy.Lasting, lives time.Duration, restarts bool) *chain {
+	if before == nil || before.lasting != l || before.lives != lives || restarts {
+		return c.newChain(l, lives)
 	}
 	return before
 }
@@ -165,13 +169,14 @@ func find(b *deltas.Batch, name string) *deltas.Series {
 }
 
 // entries are what a batch has of the series: what is new, and the part of a snapshot as
-// it is told to who begins with it.
+// it is told to who begins with it. A snapshot begins with a batch even if nothing is new:
+// who was away sees by it that others are gone, however quiet the series is.
 func (ch *chain) entries(all []entry, number uint64, b *deltas.Batch, s *deltas.Series) []entry {
 	var told []series.Delta
 	if s != nil && s.Lasting == ch.lasting {
 		told = s.Deltas
 	}
-	if fresh := without(told, series.Newer); len(fresh) > 0 || ch.tail.last == 0 {
+	if fresh := without(told, series.Newer); len(fresh) > 0 || b.Begin {
 		all = append(all, ch.batch(number, deltas.AppendDeltas(nil, fresh)))
 	}
 	if ch.tail.snapshot {
@@ -184,7 +189,7 @@ func (ch *chain) entries(all []entry, number uint64, b *deltas.Batch, s *deltas.
 
 func without(all []series.Delta, skip series.For) (some []series.Delta) {
 	for _, d := range all {
-		if d.For != skip {
+		if d.For != skip && !d.IsWish() { // those go with the penalties
 			some = append(some, d)
 		}
 	}
@@ -210,16 +215,17 @@ func (ch *chain) part(number uint64, payload []byte, last bool) entry {
 	return e
 }
 
-// penalties are those that this node has imposed itself. A snapshot of them is whole at
-// once: at its begin a batch tells all that run.
-func (c *Cluster) penalties(all []entry, ch *chain, b *deltas.Batch) []entry {
+// orders are the penalties that this node has imposed itself, and its wishes. A snapshot
+// of them is whole at once: at its begin a batch tells all penalties that run.
+func (c *Cluster) orders(all []entry, ch *chain, b *deltas.Batch) []entry {
 	own := c.ownPenalties(b.Penalties, b.Now)
-	payload := deltas.AppendPenalties(nil, own)
-	if len(own) > 0 || ch.tail.last == 0 {
-		all = append(all, ch.batch(c.number, payload))
+	imposed := deltas.AppendPenalties(nil, own)
+	fresh, standing := c.wishesFor(b)
+	if len(own) > 0 || len(fresh) > 0 || b.Begin {
+		all = append(all, ch.batch(c.number, deltas.AppendWishes(slices.Clone(imposed), fresh)))
 	}
 	if b.Begin {
-		all = append(all, ch.part(c.number, payload, true))
+		all = append(all, ch.part(c.number, deltas.AppendWishes(imposed, standing), true))
 	}
 	return all
 }

@@ -67,16 +67,6 @@ func DecodeDeltas(payload []byte) ([]series.Delta, error) {
 	return all, nil
 }
 
-// DecodePenalties is the inverse of [AppendPenalties]. The error is [ErrPayload].
-func DecodePenalties(payload []byte) ([]policy.Penalty, error) {
-	r := reader{rest: payload}
-	all := r.penalties()
-	if !r.isAtEnd() {
-		return nil, ErrPayload
-	}
-	return all, nil
-}
-
 // reader reads a payload. Once it has failed, all that it reads is zero.
 type reader struct {
 	rest   []byte

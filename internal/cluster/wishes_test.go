@@ -1,0 +1,331 @@
+package cluster
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
+)
+
+// absence is a cluster of two that has counted a client and a user, imposed a penalty,
+// and cannot reach each other any more.
+type absence struct {
+	*testing.T
+	server   *server
+	link     *proxy // of the one that is away
+	mx, away *node
+}
+
+func newAbsence(t *testing.T) *absence {
+	s := newServer(t)
+	p := newProxy(t, s)
+	a := &absence{t, s, p, newNode(t, s.path, "mx1", nodeOptions{}), newNode(t, p.address(), "away", nodeOptions{})}
+	both := []*node{a.mx, a.away}
+	for i, n := range both {
+		n.others(1)
+		n.add(1, 10)
+		n.add(2, 3)
+		n.add(300, 1)
+		n.show("alice", fmt.Sprintf("192.0.2.%d", i+1))
+	}
+	subject := policy.Subject{Network: netip.MustParsePrefix("198.51.0.1/32")}
+	a.away.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: a.away.now().Add(5 * time.Minute)}, a.away.now())
+	expect(t, both, map[int]int64{1: 20, 2: 6, 300: 2})
+	a.eventually(both, func(n *node) int64 { return int64(len(n.engine.Penalties(n.now()))) }, 1)
+	a.eventually(both, func(n *node) int64 { return n.text("users", "alice") }, 2)
+	p.closed.Store(true)
+	p.cut()
+	return a
+}
+
+func (a *absence) eventually(nodes []*node, what func(*node) int64, want int64) {
+	a.Helper()
+	eventually(a, func() error {
+		for _, n := range nodes {
+			if got := what(n); got != want {
+				return fmt.Errorf("%s has %d, want %d\n%+v\n%s", n.name, got, want, n.cluster.Status(), n.log)
+			}
+		}
+		return nil
+	})
+}
+
+// remove removes a client, a block, a user and a penalty on a node that is there.
+func (a *absence) remove() {
+	a.Helper()
+	n := a.mx
+	n.engine.Lasting("clients").Remove(addr(1), n.now())
+	n.engine.Lasting("clients").RemoveBlock(netip.MustParsePrefix("198.51.1.0/24"), n.now())
+	n.engine.Lasting("users").Remove(series.TextKey("alice"), n.now())
+	if ran, err := n.engine.RemovePenalty("flood", "198.51.0.1", n.now()); err != nil || !ran {
+		a.Fatalf("a penalty ran: %v, %v", ran, err)
+	}
+}
+
+// snapshots lets the server forget the batches that have told a removal.
+func (a *absence) snapshots() {
+	a.Helper()
+	a.mx.settled()
+	for range 3 {
+		a.mx.snapshot()
+	}
+	if n, _ := a.server.do("XLEN", seriesKeys("test", "", "mx1").batches).AsInt64(); n > 1 {
+		a.Fatalf("%d batches are left, beside the one with which a snapshot begins: the node will miss none", n)
+	}
+}
+
+// returns is that all of remove is done everywhere once the node is back, and once only.
+func (a *absence) returns() {
+	a.Helper()
+	a.link.closed.Store(false)
+	both := []*node{a.mx, a.away}
+	expect(a, both, map[int]int64{1: 0, 2: 6, 300: 0})
+	a.eventually(both, func(n *node) int64 { return int64(len(n.engine.Penalties(n.now()))) }, 0)
+	a.eventually(both, func(n *node) int64 { return n.text("users", "alice") }, 0)
+	a.away.add(1, 5)
+	for _, n := range both {
+		n.snapshot() // which tells the removals again
+	}
+	expect(a, both, map[int]int64{1: 5, 2: 6, 300: 0})
+}
+
+func TestARemovalReachesANodeThatWasAwayForLong(t *testing.T) {
+	a := newAbsence(t)
+	a.remove()
+	a.snapshots()
+	a.returns()
+}
+
+func TestARemovalOutlivesTheServersData(t *testing.T) {
+	a := newAbsence(t)
+	a.remove()
+	a.mx.settled()
+	a.server.do("FLUSHALL")
+	a.returns()
+}
+
+func TestARemovalWhileTheServerIsAway(t *testing.T) {
+	a := newAbsence(t)
+	a.server.kill()
+	a.remove()
+	a.eventually([]*node{a.mx}, func(n *node) int64 { return n.count(1) }, 10)
+	a.server.wipe()
+	a.server.start()
+	a.returns()
+}
+
+func TestARemovalOutlivesAReload(t *testing.T) {
+	a := newAbsence(t)
+	a.server.kill()
+	a.remove()
+	a.mx.reload(strings.ReplaceAll(definitions, "windows: 3", "windows: 4"))
+	a.mx.reload(definitions)
+	a.server.start()
+	a.returns()
+}
+
+func TestARemovalOutlivesTheNodeThatWasTold(t *testing.T) {
+	a := newAbsence(t)
+	a.remove()
+	a.snapshots()
+	a.mx.stop()
+	a.mx = newNode(t, a.server.path, "mx1", nodeOptions{})
+	a.mx.others(1)
+	a.snapshots()
+	a.returns()
+}
+
+// A node that has granted a removal, and counts the key anew, does not grant it again
+// once the server has lost what it knew of that, and the node was started anew.
+func TestAServerThatHasLostItsDataHearsWhatWasGranted(t *testing.T) {
+	a := newAbsence(t)
+	a.remove()
+	a.returns()
+	granted := func() {
+		t.Helper()
+		eventually(t, func() error {
+			n, err := a.server.do("HLEN", clusterKey("test", "wishes:away")).AsInt64()
+			if err == nil && n == 0 {
+				err = fmt.Errorf("nothing is noted as granted")
+			}
+			return err
+		})
+	}
+	granted()
+	a.server.do("FLUSHALL")
+	granted()
+	a.away.settled()
+	a.away.stop()
+	kept := func(o *Options) { o.Restored = map[string]bool{"clients": true} }
+	a.away = newNode(t, a.server.path, "away", nodeOptions{persist: true, link: kept})
+	a.away.add(1, 5) // what the disk has kept
+	a.away.add(2, 3)
+	a.away.others(1)
+	expect(t, []*node{a.mx, a.away}, map[int]int64{1: 5, 2: 6, 300: 0})
+}
+
+// A node that the server does not know, since it has lost its data, has counts on its
+// disk: what was removed after they were written is removed from them, and nothing else.
+func TestARemovalReachesANodeThatWasStoppedWhenTheServerHasLostItsData(t *testing.T) {
+	s := newServer(t)
+	mx := newNode(t, s.path, "mx1", nodeOptions{})
+	mx.settled()
+	clients := mx.engine.Lasting("clients")
+	clients.Remove(addr(1), mx.now())
+	mx.snapshot()
+	stopped := uint64(mx.now().Add(time.Millisecond).UnixMilli())
+	eventually(t, func() error {
+		if now := uint64(mx.now().UnixMilli()); now <= stopped {
+			return fmt.Errorf("it is %d, want more than %d", now, stopped)
+		}
+		return nil
+	})
+	clients.Remove(addr(2), mx.now())
+	mx.snapshot()
+	kept := func(o *Options) { o.Restored, o.Kept = map[string]bool{"clients": true}, stopped }
+	back := newNode(t, s.path, "back", nodeOptions{persist: true, link: kept})
+	back.add(1, 5)
+	back.add(2, 5)
+	back.others(1)
+	expect(t, []*node{mx, back}, map[int]int64{1: 5, 2: 0})
+}
+
+func TestAManagersRemovalReachesTheNodes(t *testing.T) {
+	s := newServer(t)
+	manager := newNode(t, s.path, "manager", nodeOptions{manager: true})
+	mx := newNode(t, s.path, "mx1", nodeOptions{})
+	manager.others(1)
+	mx.show("alice", "192.0.2.1")
+	count := func(want int64) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := manager.text("managed", "alice"); got != want {
+				return fmt.Errorf("the manager counts %d, want %d\n%s", got, want, manager.log)
+			}
+			return nil
+		})
+	}
+	count(1)
+	manager.engine.Lasting("managed").Remove(series.TextKey("alice"), manager.now())
+	count(0)
+	if got := mx.text("managed", "alice"); got != 0 {
+		t.Errorf("the node counts %d, want nothing", got)
+	}
+}
+
+func TestANodeReadsBackWhatIsForManagers(t *testing.T) {
+	s := newServer(t)
+	mx := newNode(t, s.path, "mx1", nodeOptions{})
+	mx.settled()
+	mx.show("alice", "192.0.2.1")
+	mx.snapshot()
+	mx.show("alice", "192.0.2.1") // behind the snapshot
+	eventually(t, func() error {
+		n, err := s.do("XLEN", seriesKeys("test", "managed", "mx1").batches).AsInt64()
+		if err == nil && n < 2 {
+			err = fmt.Errorf("%d batches are there, want 2", n)
+		}
+		return err
+	})
+	mx.settled()
+	mx.stop()
+	mx = newNode(t, s.path, "mx1", nodeOptions{})
+	eventually(t, func() error {
+		if got := mx.text("managed", "alice"); got != 2 {
+			return fmt.Errorf("the node counts %d, want 2\n%s", got, mx.log)
+		}
+		return nil
+	})
+}
+
+func TestWishesAreBounded(t *testing.T) {
+	var w wishes
+	one := func(i int) deltas.Wish {
+		key := series.TextKey(fmt.Sprintf("%0250d", i))
+		return deltas.Wish{Series: "users", Delta: series.Wish(key, 0), Until: time.Unix(int64(1000+i), 0)}
+	}
+	told := 0
+	for i := range 10_000 {
+		full := w.keep([]deltas.Wish{one(i)})
+		if full && i < 3000 || !full && i > 5000 {
+			t.Fatalf("after %d wishes of some 270 bytes full is %v", i+1, full)
+		}
+		if i%3 == 0 {
+			told += len(w.number(uint64(i + 1)))
+		}
+	}
+	if w.size > maxWishes || w.size < maxWishes-1000 {
+		t.Errorf("%d bytes are kept, want nearly %d", w.size, maxWishes)
+	}
+	all := w.standing(time.Unix(1000, 0))
+	if len(all) != len(w.kept) || all[len(all)-1].Delta.Key != one(9999).Delta.Key {
+		t.Errorf("%d wishes stand of %d", len(all), len(w.kept))
+	}
+	if !slices.IsSortedFunc(all, func(a, b deltas.Wish) int { return int(int64(a.Number) - int64(b.Number)) }) {
+		t.Error("they are not in the order of their numbers")
+	}
+	if told != 10_000 {
+		t.Errorf("%d were new once, want 10,000", told)
+	}
+	if all := w.standing(time.Unix(1000+9990, 0)); len(all) != 9 || w.size > 9*300 {
+		t.Errorf("%d wishes stand, of %d bytes, when all but nine have ended", len(all), w.size)
+	}
+}
+
+func TestWishesOfAnEarlierLifeStandBeforeThoseThatHaveNotBeenTold(t *testing.T) {
+	var w wishes
+	wish := func(key string, number uint64) deltas.Wish {
+		return deltas.Wish{Number: number, Series: "users", Delta: series.Wish(series.TextKey(key), 0), Until: time.Unix(2000, 0)}
+	}
+	w.keep([]deltas.Wish{wish("d", 0)})
+	w.readBack([]deltas.Wish{wish("a", 7), wish("b", 70)})
+	w.readBack([]deltas.Wish{wish("b", 70), wish("c", 90)})
+	w.keep([]deltas.Wish{wish("e", 0)})
+	w.number(50) // by a clock that was set back
+	var got []string
+	for _, one := range w.standing(time.Unix(1000, 0)) {
+		got = append(got, fmt.Sprintf("%v%d", one.Delta.Key, one.Number))
+	}
+	if want := "a7 b70 c90 d91 e92"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+// What a damaged server says ends in an error, or in wishes that do no harm.
+func TestWishesThatAreNone(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	s := newServer(t)
+	n := newNode(t, s.path, "mx1", nodeOptions{})
+	n.add(1, 7)
+	n.settled()
+	wish := deltas.AppendWishes([]byte{0}, []deltas.Wish{{Number: 1 << 62, Until: time.Unix(1<<40, 0), Series: "clients", Delta: series.Wish(series.AddrKey(netip.MustParseAddr("203.0.113.1")), 24)}})
+	l := n.engine.Lasting("clients")
+	for range 100_000 {
+		damaged := slices.Clone(wish)
+		for range 1 + r.IntN(3) {
+			damaged[r.IntN(len(damaged))] = byte(r.Uint32())
+		}
+		_, wishes, err := deltas.DecodeTold(damaged)
+		if err != nil {
+			continue
+		}
+		for _, w := range wishes {
+			if w.Series == "clients" {
+				l.MergeShare("mx2", w.Delta, n.now())
+			}
+		}
+	}
+	for _, d := range []series.Delta{series.Wish(series.TextKey("alice"), 0), series.Wish(addr(1), 33), series.Wish(addr(1), 255), series.Wish(series.AddrKey(netip.MustParseAddr("2001:db8::1")), 128)} {
+		l.MergeShare("mx2", d, n.now())
+	}
+	if got := n.count(1); got != 7 && got != 0 {
+		t.Errorf("198.51.0.1 counts %d, want 7, or nothing", got)
+	}
+}
