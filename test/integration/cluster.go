@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,6 +132,23 @@ func (n *member) count(series, key string) (int64, error) {
 	var answer struct{ Count int64 }
 	err := n.ask("/api/v1/count", url.Values{"series": {series}, "key": {key}, "windows": {"0-1"}}, &answer)
 	return answer.Count, err
+}
+
+// remove forgets the key in a series on the node, which lets the others know.
+func (n *member) remove(series, key string) error {
+	body, err := json.Marshal(map[string]string{"series": series, "key": key})
+	if err != nil {
+		return err
+	}
+	response, err := n.http.Post("http://daemon/api/v1/remove", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s to a removal", n.name, response.Status)
+	}
+	return nil
 }
 
 // agree waits until all nodes count the same, and fails when that takes longer.

@@ -84,6 +84,11 @@ func (t *trial) must(errs ...error) {
 // client is one that nobody has seen yet.
 func (t *trial) client() netip.Addr {
 	t.clients++
+	return t.last()
+}
+
+// last is the client that was new last.
+func (t *trial) last() netip.Addr {
 	return netip.AddrFrom4([4]byte{198, 51, 100, byte(t.clients)})
 }
 
@@ -192,6 +197,50 @@ func TestANodeThatWasCutOffLosesAndRepeatsNothing(t *testing.T) {
 		c.await(soon, []*member{alone}, "recipients", client.String(), 6+6))
 	alone.proxy.heal()
 	c.agreed(patience, client, 6+3*6)
+	c.counts()
+}
+
+// A key is removed on the first node while something has failed. Once that is over all
+// have taken back what they had counted by then, and count on.
+func TestARemovalDuringAFailureReachesAllNodes(t *testing.T) {
+	c := needCluster(t)
+	first, second, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	for _, row := range []struct {
+		name       string
+		fail, mend func() error
+	}{
+		{
+			"a node is cut off, and the server loses its data meanwhile",
+			func() error { third.proxy.partition(); return nil },
+			func() error {
+				err := errors.Join(c.valkey.kill(), c.valkey.forget(), c.valkey.start())
+				third.proxy.heal()
+				return err
+			},
+		},
+		{"a node is dead", second.kill, second.start},
+		{
+			"the node where it was removed is killed before another is back",
+			func() error { third.proxy.partition(); return nil },
+			func() error {
+				err := errors.Join(c.await(soon, []*member{second}, "kept", c.last().String(), 4), first.kill(), first.start())
+				third.proxy.heal()
+				return err
+			},
+		},
+		{"the server is dead, and comes back without its data", c.valkey.kill, func() error { return errors.Join(c.valkey.forget(), c.valkey.start()) }},
+	} {
+		client := c.client()
+		c.sends(client, 4, "250", c.nodes...)
+		c.agreed(soon, client, 12)
+		c.must(row.fail(), first.remove("recipients", client.String()), first.remove("kept", client.String()))
+		c.must(row.mend())
+		if err := errors.Join(c.agree(patience, "recipients", client.String(), 0), c.agree(patience, "kept", client.String(), 0)); err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		c.sends(client, 2, "250", c.nodes...)
+		c.agreed(patience, client, 6)
+	}
 	c.counts()
 }
 
