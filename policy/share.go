@@ -15,6 +15,7 @@ import (
 type parts struct {
 	mu     sync.Mutex                         // held by who changes a part and the total
 	wishes []series.Delta                     // of removals by hand since the last tick
+	wished []series.Delta                     // the last of them, those told among them
 	others atomic.Pointer[map[string]Counter] // by node; the map is never changed
 	own    Counter                            // what this node has counted, the event in hand included
 }
@@ -133,8 +134,13 @@ func (l *Lasting) Snapshot() series.Snapshot {
 	return l.Own.Snapshot()
 }
 
+// maxWished is how many removals by hand a series remembers. They need to be there only
+// while what a node has told before its start is put in.
+const maxWished = 1000
+
 // MergeShare puts in what another node has told, which this one does not tell again;
-// of the node "" what this one has told before it was started anew. A
+// of the node "" what this one has told before it was started anew, but for what was
+// removed since then. A
 // [series.Wish] of another node takes this one's own counts of the key or block back,
 // which it tells. It does nothing to a series that does not replicate.
 func (l *Lasting) MergeShare(node string, d series.Delta, now time.Time) {
@@ -143,6 +149,7 @@ func (l *Lasting) MergeShare(node string, d series.Delta, now time.Time) {
 	defer p.mu.Unlock()
 	switch {
 	case l.Own == nil, d.IsWish() && (node == "" || d.Bits > hostBits(d.Key)):
+	case node == "" && p.hasRemoved(&d):
 	case d.IsWish():
 		l.takeBack(d.Key, d.Bits)
 	case d.Removed && l.distinct != nil:
@@ -281,7 +288,19 @@ func (l *Lasting) wish(k series.Key, bits uint8) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.takeBack(k, bits)
-	p.wishes = append(p.wishes, series.Wish(k, bits))
+	wish := series.Wish(k, bits)
+	p.wishes = append(p.wishes, wish)
+	if p.wished = append(p.wished, wish); len(p.wished) > maxWished {
+		p.wished = p.wished[1:]
+	}
+}
+
+// hasRemoved reports whether a removal by hand was about what the delta is about.
+func (p *parts) hasRemoved(d *series.Delta) bool {
+	return slices.ContainsFunc(p.wished, func(w series.Delta) bool {
+		inBlock := w.Bits <= d.Bits && netip.PrefixFrom(w.Key.Addr(), int(w.Bits)).Contains(d.Key.Addr())
+		return inBlock || w.Key == d.Key && w.Bits == d.Bits
+	})
 }
 
 // takeBack takes out what this node has counted for a key or a block.

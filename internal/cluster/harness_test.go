@@ -365,10 +365,8 @@ func (n *node) settled() {
 // snapshot lets the node take one, and waits until that is written.
 func (n *node) snapshot() {
 	n.Helper()
+	n.demand()
 	c := n.cluster
-	c.mu.Lock()
-	c.begun = time.Time{}
-	c.mu.Unlock()
 	eventually(n, func() error {
 		if c.Status().SnapshotAt.IsZero() {
 			return fmt.Errorf("%s takes no snapshot", n.name)
@@ -376,6 +374,14 @@ func (n *node) snapshot() {
 		return nil
 	})
 	n.settled()
+}
+
+// demand lets the node take a snapshot as soon as it can.
+func (n *node) demand() {
+	c := n.cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = time.Time{}
 }
 
 func threeNodes(t testing.TB, address string) []*node {

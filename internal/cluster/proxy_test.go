@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -29,8 +30,10 @@ type proxy struct {
 	rand  *rand.Rand
 }
 
+var proxies atomic.Int64
+
 func newProxy(t testing.TB, server *server) *proxy {
-	path := filepath.Join(server.dir, t.Name()[len(t.Name())-4:]+"p")
+	path := filepath.Join(server.dir, fmt.Sprint("p", proxies.Add(1)))
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

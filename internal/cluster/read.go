@@ -336,7 +336,7 @@ func (p penalties) merge(node string, number uint64, payload []byte) error {
 		for _, w := range wishes {
 			e.MergePenalty(w.Penalty, now) // it ended here as well; that of no rule is none
 		}
-		r.readBack(wishes)
+		imposed = r.readBack(imposed, wishes)
 	} else {
 		r.grant(node, wishes)
 		r.hearPenalties(imposed)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // maxWishes is how many bytes of wishes a node keeps, as they are told: 3,000 removals of
@@ -81,6 +82,12 @@ func (w *wishes) numbered() int {
 	return at
 }
 
+// ended reports whether the penalty was ended in this life.
+func (w *wishes) ended(p policy.Penalty) bool {
+	p.Until = time.Time{}
+	return slices.ContainsFunc(w.kept[w.numbered():], func(one wish) bool { return one.Penalty == p })
+}
+
 // number gives numbers, from one on, to those that have none, and returns them.
 func (w *wishes) number(from uint64) (fresh []deltas.Wish) {
 	for i := w.numbered(); i < len(w.kept); i++ {
@@ -109,8 +116,14 @@ func (w *wishes) standing(now time.Time) (all []deltas.Wish) {
 // keep keeps the wishes of a batch, for as long as others may still have to hear them.
 func (c *Cluster) keep(all []deltas.Wish) { c.tellFull(c.ownWishes.keep, all) }
 
-// readBack keeps those of an earlier life.
-func (c *Cluster) readBack(all []deltas.Wish) { c.tellFull(c.ownWishes.readBack, all) }
+// readBack keeps those of an earlier life, and returns which of its penalties have not
+// been ended in this one.
+func (c *Cluster) readBack(imposed []policy.Penalty, all []deltas.Wish) []policy.Penalty {
+	c.tellFull(c.ownWishes.readBack, all)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(imposed, c.ownWishes.ended)
+}
 
 func (c *Cluster) tellFull(keep func([]deltas.Wish) bool, all []deltas.Wish) {
 	c.mu.Lock()

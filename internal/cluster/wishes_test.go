@@ -197,6 +197,56 @@ func TestARemovalReachesANodeThatWasStoppedWhenTheServerHasLostItsData(t *testin
 	expect(t, []*node{mx, back}, map[int]int64{1: 5, 2: 0})
 }
 
+// A node that has just started does not know yet what it had told in an earlier life.
+func TestARemovalBeforeANodeHasReadBackWhatItHadTold(t *testing.T) {
+	s := newServer(t)
+	p := newProxy(t, s)
+	n := newNode(t, p.address(), "mx1", nodeOptions{})
+	for i := range 5 {
+		n.add(i, 3)
+	}
+	n.add(1000, 3)
+	n.show("alice", "192.0.2.1")
+	n.show("bob", "192.0.2.1")
+	subject := policy.Subject{Network: netip.MustParsePrefix("198.51.0.1/32")}
+	impose := func() {
+		n.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: n.now().Add(5 * time.Minute)}, n.now())
+	}
+	impose()
+	n.snapshot()
+	n.settled()
+	n.stop()
+	p.closed.Store(true)
+	n = newNode(t, p.address(), "mx1", nodeOptions{})
+	n.add(1, 1)
+	n.add(2, 1)
+	impose() // as a state that persists would have it
+	n.engine.Lasting("clients").Remove(addr(1), n.now())
+	n.engine.Lasting("clients").RemoveBlock(netip.MustParsePrefix("198.51.3.0/24"), n.now())
+	n.engine.Lasting("users").Remove(series.TextKey("alice"), n.now())
+	if _, err := n.engine.RemovePenalty("flood", "198.51.0.1", n.now()); err != nil {
+		t.Fatal(err)
+	}
+	n.add(1, 1)
+	eventually(t, func() error { // the removals are noted
+		n.cluster.mu.Lock()
+		defer n.cluster.mu.Unlock()
+		if got := len(n.cluster.ownWishes.kept); got != 4 {
+			return fmt.Errorf("%d removals are kept, want 4", got)
+		}
+		return nil
+	})
+	p.closed.Store(false)
+	expect(t, []*node{n}, map[int]int64{0: 3, 1: 1, 2: 4, 3: 3, 4: 3, 1000: 0})
+	n.settled()
+	if alice, bob := n.text("users", "alice"), n.text("users", "bob"); alice != 0 || bob != 1 {
+		t.Errorf("alice counts %d and bob %d, want 0 and 1", alice, bob)
+	}
+	if all := n.engine.Penalties(n.now()); len(all) != 0 {
+		t.Errorf("%v runs, want nothing", all)
+	}
+}
+
 func TestAManagersRemovalReachesTheNodes(t *testing.T) {
 	s := newServer(t)
 	manager := newNode(t, s.path, "manager", nodeOptions{manager: true})
@@ -328,4 +378,72 @@ func TestWishesThatAreNone(t *testing.T) {
 	if got := n.count(1); got != 7 && got != 0 {
 		t.Errorf("198.51.0.1 counts %d, want 7, or nothing", got)
 	}
+}
+
+// Keys are counted and removed while links, the server and nodes fail. In the end all
+// nodes agree, whatever was removed last is gone everywhere, and counts go on.
+func TestRemovalsAmongFailures(t *testing.T) {
+	const keys = 12
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := newServer(t)
+	var nodes []*node
+	var links []*proxy
+	for i := range 3 {
+		links = append(links, newProxy(t, s))
+		nodes = append(nodes, newNode(t, links[i].address(), fmt.Sprint("mx", i+1), nodeOptions{}))
+	}
+	remove := func(key int) {
+		n := nodes[r.IntN(3)]
+		n.engine.Lasting("clients").Remove(addr(key), n.now())
+	}
+	for range 60 {
+		n := r.IntN(3)
+		for range 20 {
+			nodes[r.IntN(3)].add(r.IntN(keys), 1+r.Int64N(5))
+		}
+		switch r.IntN(10) {
+		case 0, 1, 2:
+			remove(r.IntN(keys))
+		case 3:
+			links[n].closed.Store(true)
+			links[n].cut()
+		case 4, 5:
+			links[n].closed.Store(false)
+		case 6:
+			nodes[n].demand()
+		case 7:
+			s.do("FLUSHALL")
+		case 8:
+			s.kill()
+			s.start()
+		case 9:
+			links[n].closed.Store(false)
+			nodes[n].settled()
+			nodes[n].stop()
+			nodes[n] = newNode(t, links[n].address(), nodes[n].name, nodeOptions{})
+		}
+		time.Sleep(time.Duration(r.IntN(150)) * time.Millisecond) // they are to meet in many ways
+	}
+	want := make(map[int]int64)
+	for key := range keys {
+		if key == keys/2 {
+			links[r.IntN(3)].cut()
+		}
+		remove(key)
+		want[key] = 0
+	}
+	for _, link := range links {
+		link.closed.Store(false)
+	}
+	expect(t, nodes, want)
+	for _, n := range nodes {
+		n.others(2)
+	}
+	for key := range keys {
+		nodes[key%3].add(key, int64(key))
+		want[key] = int64(key)
+	}
+	expect(t, nodes, want)
 }
