@@ -385,7 +385,7 @@ func TestWhatWaitsForTheServerIsBounded(t *testing.T) {
 		n.add(1, 1)
 		count++
 		for i := range 20_000 {
-			users.Add(series.TextKey(fmt.Sprintf("%0100d", i)), 1, n.now())
+			users.Add(series.TextKey(fmt.Sprintf("%0250d", i)), 1, n.now())
 		}
 		st := n.cluster.Status()
 		if st.Waiting > maxWaiting {
