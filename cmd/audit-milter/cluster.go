@@ -51,17 +51,34 @@ func checkOnline(ctx context.Context, out io.Writer, conf *config.Config) error 
 	servers := strings.Join(conf.Cluster.Valkey.Addresses, ", ")
 	ctx, cancel := context.WithTimeoutCause(ctx, onlineTime, errors.New("no answer within "+onlineTime.String()))
 	defer cancel()
-	answer := make(chan error, 1)
-	go func() { answer <- clusterOptions(conf.Cluster).Check(ctx) }() // connecting may take longer
-	var err error
-	select {
-	case err = <-answer:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
+	type answer struct {
+		server cluster.Server
+		err    error
 	}
-	if err != nil {
-		return fmt.Errorf("the cluster's server at %s cannot be used: %w", servers, err)
+	answers := make(chan answer, 1)
+	go func() { // connecting may take longer
+		server, err := clusterOptions(conf.Cluster).Check(ctx)
+		answers <- answer{server, err}
+	}()
+	var a answer
+	select {
+	case a = <-answers:
+	case <-ctx.Done():
+		a.err = context.Cause(ctx)
+	}
+	if a.err != nil {
+		return fmt.Errorf("the cluster's server at %s cannot be used: %w", servers, a.err)
 	}
 	fmt.Fprintf(out, "\nOnline: the cluster's server at %s answers.\n", servers)
+	describeServer(out, a.server)
 	return nil
+}
+
+// describeServer prints what the check has found out.
+func describeServer(out io.Writer, s cluster.Server) {
+	fmt.Fprintf(out, "  - It is %s. It has let this node write, read and remove keys of its own, with each command that audit-milter sends.\n", s.Software)
+	fmt.Fprintf(out, "  - This node's clock is %+.3f s ahead of the server's, or up to %.3f s more or less.\n", s.Ahead.Seconds(), s.Margin.Seconds())
+	if s.Eviction != "" && s.Eviction != "noeviction" {
+		fmt.Fprintf(out, "  - Its maxmemory-policy is %s: what it throws away is missing without a word. Set it to noeviction.\n", s.Eviction)
+	}
 }

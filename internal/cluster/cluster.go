@@ -197,7 +197,7 @@ func (o *Options) check() error {
 // Run sends what is taken and reads what others have sent, until the context ends.
 // Then it sends what still waits, if that takes no longer than a second.
 func (c *Cluster) Run(ctx context.Context) {
-	link := &link{of: c}
+	link := &link{of: &c.Options}
 	defer link.close()
 	var both sync.WaitGroup
 	both.Go(func() { c.send(ctx, link) })

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,11 +43,11 @@ func TestTwoNodesMeetByEachKindOfServer(t *testing.T) {
 			a.show("alice", "192.0.2.1")
 			expect(t, []*node{a, b}, map[int]int64{1: 11})
 			good := a.cluster.Options
-			if err := good.Check(t.Context()); err != nil {
+			if _, err := good.Check(t.Context()); err != nil {
 				t.Error(err)
 			}
 			row.spoil(&good)
-			if err := good.Check(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) {
+			if _, err := good.Check(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %v, want %q", err, row.want)
 			}
 		})
@@ -59,16 +60,65 @@ func withPassword(t *testing.T) func(*Options) {
 	return func(o *Options) { o.Addresses, o.Password = []string{s.path}, "secret" }
 }
 
-// withUser has one with no more rights than needed.
+// withUser has one with no more rights than docs/clustering.md gives it.
 func withUser(t *testing.T) func(*Options) {
 	s := newServer(t)
+	s.give(documentedRights(t))
 	s.do("CONFIG", "SET", "requirepass", "other")
-	client := []string{"-s", s.path, "-a", "other"}
-	acl := append(client, "ACL", "SETUSER", "milter", "on", ">secret", "~audit-milter:*", "-@all", "+@read", "+@write", "+@scripting", "+@connection", "+time", "+cluster|slots", "+cluster|shards")
-	if out, err := exec.Command("redis-cli", acl...).Output(); err != nil || string(out) != "OK\n" {
-		t.Fatal(string(out), err)
+	return func(o *Options) { o.Addresses, o.Username, o.Password = []string{s.path}, "audit-milter", "secret" }
+}
+
+// documentedRights are those of the user in docs/clustering.md.
+func documentedRights(t *testing.T) []string {
+	page, err := os.ReadFile("../../docs/clustering.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return func(o *Options) { o.Addresses, o.Username, o.Password = []string{s.path}, "milter", "secret" }
+	line := regexp.MustCompile(`(?m)^ +user audit-milter on >PASSWORD (.*)$`).FindSubmatch(page)
+	if line == nil {
+		t.Fatal("docs/clustering.md has no line that begins with: user audit-milter")
+	}
+	return strings.Fields(string(line[1]))
+}
+
+// give makes the user audit-milter one who has these rights and no other.
+func (s *server) give(rights []string) {
+	s.Helper()
+	s.do(append([]string{"ACL", "SETUSER", "audit-milter", "reset", "on", ">secret"}, rights...)...)
+}
+
+// A user who lacks a right is told which one; nothing is left on the server.
+func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
+	s := newServer(t)
+	rights := documentedRights(t)
+	o := Options{Name: "test", Node: "x", Addresses: []string{s.path}, Username: "audit-milter", Password: "secret"}
+	tried := 0
+	for i, right := range rights {
+		want, isRight := strings.CutPrefix(right, "+")
+		switch {
+		case right == "~audit-milter:*":
+			want = "del, set, get, hset, pexpire, hmget, hgetall, hdel, xadd, xread, xrange, xtrim"
+		case right == "+@connection":
+			want = "ping"
+		case !isRight || right == "+role": // which only a server behind Sentinels is sent
+			continue
+		}
+		s.give(slices.Delete(slices.Clone(rights), i, i+1))
+		if _, err := o.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "refuses "+want+": NOPERM") {
+			t.Errorf("without %s: got %v", right, err)
+		}
+		tried++
+	}
+	if tried < 15 {
+		t.Errorf("of %v only %d were tried", rights, tried)
+	}
+	s.give(rights)
+	if _, err := o.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left, err := s.do("KEYS", "*").AsStrSlice(); err != nil || len(left) > 0 {
+		t.Errorf("left on the server: %v (%v)", left, err)
+	}
 }
 
 func withTLS(t *testing.T) func(*Options) {
@@ -117,7 +167,10 @@ func withSentinel(t *testing.T) func(*Options) {
 		cmd.Wait()
 	})
 	o := Options{Name: "test", Node: "x", Addresses: []string{"127.0.0.1:" + sentinel}, Sentinel: "counts", Password: "secret"}
-	eventually(t, func() error { return o.Check(context.Background()) })
+	eventually(t, func() error {
+		_, err := o.Check(t.Context())
+		return err
+	})
 	return func(to *Options) { to.Addresses, to.Sentinel, to.Password = o.Addresses, o.Sentinel, o.Password }
 }
 

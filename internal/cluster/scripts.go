@@ -79,8 +79,7 @@ var appendSum = func() string {
 func (l *link) append(ctx context.Context, entries []entry) ([]int64, error) {
 	results, err := l.do(ctx, func(b valkey.Builder) (all []valkey.Completed) {
 		for i := range entries {
-			e := &entries[i]
-			all = append(all, b.Evalsha().Sha1(appendSum).Numkeys(3).Key(e.keys.batches, e.keys.snapshot, e.keys.state).Arg(e.args()...).Build())
+			all = append(all, entries[i].evalsha(b))
 		}
 		return all
 	})
@@ -91,8 +90,7 @@ func (l *link) append(ctx context.Context, entries []entry) ([]int64, error) {
 	for _, r := range results {
 		answer, err := r.AsInt64()
 		if server, ok := valkey.IsValkeyErr(err); ok && server.IsNoScript() {
-			err = l.load(ctx)
-			return answers, err
+			return answers, l.teach(ctx, &entries[len(answers)])
 		}
 		if err != nil {
 			return answers, err
@@ -102,20 +100,22 @@ func (l *link) append(ctx context.Context, entries []entry) ([]int64, error) {
 	return answers, nil
 }
 
-// load lets the servers know the script, which they forget when they restart.
-func (l *link) load(ctx context.Context) error {
-	client, err := l.get()
+// teach lets the server of an entry know the script, which it forgets when it restarts,
+// and others do not learn from it. That also writes the entry: sent again, it is there.
+func (l *link) teach(ctx context.Context, e *entry) error {
+	results, err := l.do(ctx, func(b valkey.Builder) []valkey.Completed { return []valkey.Completed{e.eval(b)} })
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	for _, node := range client.Nodes() {
-		if err := node.Do(ctx, node.B().ScriptLoad().Script(appendScript).Build()).Error(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return results[0].Error()
+}
+
+func (e *entry) eval(b valkey.Builder) valkey.Completed {
+	return b.Eval().Script(appendScript).Numkeys(3).Key(e.keys.batches, e.keys.snapshot, e.keys.state).Arg(e.args()...).Build()
+}
+
+func (e *entry) evalsha(b valkey.Builder) valkey.Completed {
+	return b.Evalsha().Sha1(appendSum).Numkeys(3).Key(e.keys.batches, e.keys.snapshot, e.keys.state).Arg(e.args()...).Build()
 }
 
 func decimal(n uint64) string             { return strconv.FormatUint(n, 10) }
