@@ -16,7 +16,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -52,6 +51,73 @@ func TestTwoNodesMeetByEachKindOfServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the check tells of a server.
+func TestCheckDescribesTheServer(t *testing.T) {
+	s := newServer(t)
+	s.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	o := Options{Name: "test", Node: "x", Addresses: []string{s.path}, Now: func() time.Time { return time.Now().Add(time.Minute) }}
+	got, err := o.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (got.Ahead - time.Minute).Abs() > got.Margin+time.Millisecond {
+		t.Errorf("the clock is ahead by %v ± %v, want 1m", got.Ahead, got.Margin)
+	}
+	if got.Eviction != "allkeys-lru" {
+		t.Errorf("maxmemory-policy is %q", got.Eviction)
+	}
+	if name, version, _ := strings.Cut(got.Software, " "); name == "" || isOlder(version, oldest) {
+		t.Errorf("the server is %q", got.Software)
+	}
+	s.give(documentedRights(t)) // which has no right to ask for the policy
+	o.Username, o.Password = "audit-milter", "secret"
+	if got, err := o.Check(t.Context()); err != nil || got.Eviction != "" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestVersionsOfServers(t *testing.T) {
+	for version, want := range map[string]bool{"6.0.16": true, "5.0.14": true, "6.2.0": false, "6.10.1": false, "7.0.15": false, "10.0": false} {
+		if isOlder(version, oldest) != want {
+			t.Errorf("%s is older than %s: %v", version, oldest, !want)
+		}
+	}
+}
+
+// While the server is full, nodes count on and say why the others do not hear of it; once
+// it has room again, all count the same.
+func TestServerIsFull(t *testing.T) {
+	s := newServer(t)
+	nodes := threeNodes(t, s.path)
+	nodes[0].add(1, 1)
+	expect(t, nodes, map[int]int64{1: 1})
+	s.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+	s.do("CONFIG", "SET", "maxmemory", "1")
+	for i, n := range nodes {
+		n.add(1, 10)
+		n.add(2+i, 5)
+		eventually(t, func() error {
+			if !strings.Contains(n.log.String(), "OOM command not allowed") {
+				return fmt.Errorf("%s says nothing of it:\n%s", n.name, n.log)
+			}
+			return nil
+		})
+		if got := n.count(1); got != 11 {
+			t.Errorf("%s counts %d meanwhile, want its own 10 and the 1 from before", n.name, got)
+		}
+	}
+	if _, err := nodes[0].cluster.Options.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "refuses set, hset, xadd: OOM") {
+		t.Errorf("the check says %v", err)
+	}
+	s.do("CONFIG", "SET", "maxmemory", "0")
+	want := map[int]int64{1: 31, 2: 5, 3: 5, 4: 5}
+	expect(t, nodes, want)
+	for _, n := range nodes {
+		n.settled()
+	}
+	expect(t, nodes, want)
 }
 
 func withPassword(t *testing.T) func(*Options) {
@@ -152,20 +218,7 @@ func withSlots(t *testing.T) func(*Options) {
 func withSentinel(t *testing.T) func(*Options) {
 	port, sentinel := freePort(t), freePort(t)
 	newServer(t, "--port", port).do("CONFIG", "SET", "requirepass", "secret")
-	path := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := fmt.Sprintf("port %s\nsentinel monitor counts 127.0.0.1 %s 1\nsentinel auth-pass counts secret\n", sentinel, port)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("redis-server", path, "--sentinel")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
+	startSentinel(t, sentinel, fmt.Sprintf("sentinel monitor counts 127.0.0.1 %s 1\nsentinel auth-pass counts secret\n", port))
 	o := Options{Name: "test", Node: "x", Addresses: []string{"127.0.0.1:" + sentinel}, Sentinel: "counts", Password: "secret"}
 	eventually(t, func() error {
 		_, err := o.Check(t.Context())
