@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 			"received": received,
 			"receiver": startReceiver,
 			"says":     awaitLine,
+			"sentinel": startSentinel,
 			"server":   startServer,
 			"signal":   signalDaemon,
 			"status":   exitStatus,
