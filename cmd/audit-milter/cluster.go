@@ -77,7 +77,11 @@ func checkOnline(ctx context.Context, out io.Writer, conf *config.Config) error 
 // describeServer prints what the check has found out.
 func describeServer(out io.Writer, s cluster.Server) {
 	fmt.Fprintf(out, "  - It is %s. It has let this node write, read and remove keys of its own, with each command that audit-milter sends.\n", s.Software)
-	fmt.Fprintf(out, "  - This node's clock is %+.3f s ahead of the server's, or up to %.3f s more or less.\n", s.Ahead.Seconds(), s.Margin.Seconds())
+	side := "ahead of"
+	if s.Ahead < 0 {
+		side = "behind"
+	}
+	fmt.Fprintf(out, "  - This node's clock is %.3f s %s the server's, give or take %.3f s.\n", s.Ahead.Abs().Seconds(), side, s.Margin.Seconds())
 	if s.Eviction != "" && s.Eviction != "noeviction" {
 		fmt.Fprintf(out, "  - Its maxmemory-policy is %s: what it throws away is missing without a word. Set it to noeviction.\n", s.Eviction)
 	}

@@ -15,7 +15,9 @@ import (
 // After the master was killed, two nodes count the same through the one that has taken
 // its place, though that may lack what the master was told last.
 func TestReplicaTakesTheMastersPlace(t *testing.T) {
-	a, b, kill := replicated(t)
+	master, link := replicated(t)
+	checkNamesRole(t, master, link)
+	a, b := newNode(t, "", "a", nodeOptions{link: link}), newNode(t, "", "b", nodeOptions{link: link})
 	a.add(1, 1)
 	b.add(1, 10)
 	expect(t, []*node{a, b}, map[int]int64{1: 11})
@@ -23,7 +25,7 @@ func TestReplicaTakesTheMastersPlace(t *testing.T) {
 		a.add(2, 1)
 		b.add(3+i, 1)
 	}
-	kill()
+	master.kill()
 	want := map[int]int64{1: 111, 2: 50}
 	for i := range 50 {
 		want[3+i] = 1
@@ -35,11 +37,26 @@ func TestReplicaTakesTheMastersPlace(t *testing.T) {
 	expect(t, []*node{a, b}, want)
 }
 
-// replicated are two nodes that reach a master by a Sentinel; kill is the master's end.
-func replicated(t *testing.T) (a, b *node, kill func()) {
+// checkNamesRole takes a right away for a while that is only needed behind Sentinels.
+func checkNamesRole(t *testing.T, master *server, link func(*Options)) {
+	rights := documentedRights(t)
+	o := Options{Name: "test", Node: "x"}
+	link(&o)
+	if _, err := o.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	master.give(slices.DeleteFunc(slices.Clone(rights), func(right string) bool { return right == "+role" }))
+	if _, err := o.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "'role'") {
+		t.Errorf("without +role: got %v", err)
+	}
+	master.give(rights)
+}
+
+// replicated is a master that has a replica, and how nodes reach it by a Sentinel.
+func replicated(t *testing.T) (master *server, link func(*Options)) {
 	port, replicaPort, sentinelPort := freePort(t), freePort(t), freePort(t)
 	user := append([]string{"--user", "audit-milter", "on", ">secret"}, documentedRights(t)...)
-	master := newServer(t, append([]string{"--port", port, "--repl-diskless-sync-delay", "0"}, user...)...)
+	master = newServer(t, append([]string{"--port", port, "--repl-diskless-sync-delay", "0"}, user...)...)
 	replica := newServer(t, append([]string{"--port", replicaPort, "--replicaof", "127.0.0.1 " + port}, user...)...)
 	eventually(t, func() error {
 		if s, err := replica.do("INFO", "replication").ToString(); err != nil || !strings.Contains(s, "master_link_status:up") {
@@ -58,11 +75,10 @@ sentinel failover-timeout counts 3000
 		}
 		return err
 	})
-	link := func(o *Options) {
+	return master, func(o *Options) {
 		o.Addresses, o.Sentinel = []string{"127.0.0.1:" + sentinelPort}, "counts"
 		o.Username, o.Password = "audit-milter", "secret"
 	}
-	return newNode(t, "", "a", nodeOptions{link: link}), newNode(t, "", "b", nodeOptions{link: link}), master.kill
 }
 
 // startSentinel runs one with a configuration, which it writes to.
@@ -146,7 +162,7 @@ func valkeyCluster(t *testing.T) (masters []*server, addresses []string) {
 			masters = append(masters, s)
 		}
 	}
-	return masters, addresses[:4]
+	return masters, append(addresses[:4:4], "127.0.0.1:1") // where nobody is
 }
 
 // masterOf is which of them has the key.

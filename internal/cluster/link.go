@@ -93,7 +93,7 @@ func (o *Options) clientOption() valkey.ClientOption {
 	return option
 }
 
-// connect makes a client, and finds words for a server that says none.
+// connect makes a client, and has words for a server that says none.
 func (o *Options) connect() (valkey.Client, error) {
 	client, err := valkey.NewClient(o.clientOption())
 	if o.TLS == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
@@ -110,9 +110,9 @@ type Server struct {
 	Eviction string        // its maxmemory-policy; "" where the user may not ask for it
 }
 
-// Check tries the servers with each command that a node sends, on keys of its own, which
-// it removes. An error says what does not work: to reach the server, its version, or the
-// rights that are missing.
+// Check tries the server with each command that a node sends, on keys of its own, which it
+// removes; of a Valkey Cluster it tries one. An error says that the server cannot be
+// reached, is too old, or which commands it refuses.
 func (o Options) Check(ctx context.Context) (Server, error) {
 	if err := o.check(); err != nil {
 		return Server{}, err

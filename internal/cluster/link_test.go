@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -31,7 +32,7 @@ func TestTwoNodesMeetByEachKindOfServer(t *testing.T) {
 		"one with a user":     {withUser, func(o *Options) { o.Username = "" }, "WRONGPASS"},
 		"one with TLS":        {withTLS, func(o *Options) { o.TLS = &tls.Config{} }, "certificate"},
 		"Valkey Cluster":      {withSlots, func(o *Options) { o.Addresses = []string{"127.0.0.1:1"} }, "refused"},
-		"Sentinels":           {withSentinel, func(o *Options) { o.Sentinel = "other" }, ""},
+		"Sentinels":           {withSentinel, func(o *Options) { o.Sentinel = "other" }, "No such master"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			link := row.serve(t)
@@ -78,12 +79,58 @@ func TestCheckDescribesTheServer(t *testing.T) {
 	}
 }
 
-func TestVersionsOfServers(t *testing.T) {
-	for version, want := range map[string]bool{"6.0.16": true, "5.0.14": true, "6.2.0": false, "6.10.1": false, "7.0.15": false, "10.0": false} {
-		if isOlder(version, oldest) != want {
-			t.Errorf("%s is older than %s: %v", version, oldest, !want)
+// A real server, whose answer to HELLO has another version on its way.
+func TestCheckRefusesAnOldServer(t *testing.T) {
+	s := newServer(t)
+	version := regexp.MustCompile(`(version\r\n)\$[0-9]+\r\n[0-9.]+\r\n`)
+	for says, want := range map[string]string{"6.0.16": "6.0.16, which is too old: it must be Redis 6.2 or a later one", "6.2.0": ""} {
+		path := between(t, s, func(answer []byte) []byte {
+			return version.ReplaceAll(answer, fmt.Appendf(nil, "${1}$$%d\r\n%s\r\n", len(says), says))
+		})
+		_, err := Options{Name: "test", Node: "x", Addresses: []string{path}}.Check(t.Context())
+		if got := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(got, want) {
+			t.Errorf("of a server that says %s: got %v, want %q", says, err, want)
 		}
 	}
+}
+
+// between is the path of a socket that leads to the server and changes what it answers.
+func between(t *testing.T, s *server, change func([]byte) []byte) (path string) {
+	path = filepath.Join(s.dir, "between"+freePort(t))
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("unix", s.path)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() {
+				io.Copy(server, client)
+				server.Close()
+			}()
+			go func() {
+				defer client.Close()
+				answer := make([]byte, 64<<10)
+				for {
+					n, err := server.Read(answer)
+					if err != nil {
+						return
+					}
+					client.Write(change(answer[:n]))
+				}
+			}()
+		}
+	}()
+	return path
 }
 
 // While the server is full, nodes count on and say why the others do not hear of it; once
