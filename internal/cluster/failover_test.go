@@ -62,7 +62,7 @@ func checkNamesRole(t *testing.T, master *server, link func(*Options)) {
 // replicated is a master that has a replica, and how nodes reach it by a Sentinel.
 func replicated(t *testing.T) (master, replica *server, link func(*Options)) {
 	port, replicaPort, sentinelPort := freePort(t), freePort(t), freePort(t)
-	user := append([]string{"--user", "audit-milter", "on", ">secret"}, documentedRights(t)...)
+	user := userArgs(t)
 	master = newServer(t, append([]string{"--port", port, "--repl-diskless-sync-delay", "0"}, user...)...)
 	replica = newServer(t, append([]string{"--port", replicaPort, "--replicaof", "127.0.0.1 " + port}, user...)...)
 	eventually(t, func() error {
@@ -88,6 +88,11 @@ sentinel failover-timeout counts 3000
 	}
 }
 
+// userArgs let a server begin with the user of docs/clustering.md.
+func userArgs(t *testing.T) []string {
+	return append([]string{"--user", "audit-milter", "on", ">secret"}, documentedRights(t)...)
+}
+
 // startSentinel runs one with a configuration, which it writes to.
 func startSentinel(t *testing.T, port, conf string) {
 	path := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -108,14 +113,17 @@ func startSentinel(t *testing.T, port, conf string) {
 // With three masters, whose series lie on several, two nodes count as one, also after the
 // one was killed that has the series looked at here.
 func TestReplicaOfValkeyClusterTakesItsMastersPlace(t *testing.T) {
-	masters, address := valkeyCluster(t)
-	link := func(o *Options) { o.Addresses = address }
+	masters, addresses := valkeyCluster(t)
+	link := func(o *Options) { o.Addresses, o.Username, o.Password = addresses, "audit-milter", "secret" }
 	a := newNode(t, "", "a", nodeOptions{link: link, manager: true})
 	b := newNode(t, "", "b", nodeOptions{link: link, manager: true})
 	a.add(1, 1)
 	b.add(1, 10)
 	a.show("alice", "192.0.2.1")
 	b.show("alice", "198.51.100.7")
+	if _, err := a.cluster.Options.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 	expect(t, []*node{a, b}, map[int]int64{1: 11})
 	served := make(map[int]bool)
 	for _, series := range []string{"clients", "users", "managed"} {
@@ -150,8 +158,8 @@ func valkeyCluster(t *testing.T) (masters []*server, addresses []string) {
 	var all []*server
 	for range 6 {
 		port := freePort(t)
-		all = append(all, newServer(t, "--port", port, "--cluster-enabled", "yes", "--cluster-port", freePort(t),
-			"--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"))
+		all = append(all, newServer(t, append(userArgs(t), "--port", port, "--cluster-enabled", "yes", "--cluster-port", freePort(t),
+			"--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")...))
 		create = append(create, "127.0.0.1:"+port)
 	}
 	addresses = create[2:]
