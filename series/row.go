@@ -80,12 +80,13 @@ func (r row) take(place int, n int64) {
 // sum is the total over the windows of s in a row whose newest window is given.
 func (r row) sum(newest int64, s span) (total int64) {
 	first, n := r.overlap(newest, s)
-	place := before(s.newest.place, first, len(r))
-	for ; n > 0; n-- {
-		total, _ = plus(total, r[place])
-		if place--; place < 0 {
-			place = len(r) - 1
-		}
+	end := before(s.newest.place, first, len(r)) + 1
+	late := min(n, end)
+	for _, count := range r[end-late : end] {
+		total, _ = plus(total, count)
+	}
+	for _, count := range r[len(r)-(n-late):] {
+		total, _ = plus(total, count)
 	}
 	return total
 }
