@@ -73,14 +73,14 @@ func (s *Series) Takes(k Key) bool { return s.def.Type.takes(k) }
 // family is where keys like this one are counted; nil if they are not.
 func (s *Series) family(k Key) *family {
 	switch {
-	case !s.Takes(k):
-		return nil
 	case k.addr.Is4():
 		return s.ipv4
 	case k.addr.IsValid():
 		return s.ipv6
+	case s.Takes(k):
+		return s.texts
 	}
-	return s.texts
+	return nil
 }
 
 // address is where a key that the series takes lies in its family.
