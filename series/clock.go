@@ -115,17 +115,18 @@ func (c *clock) window(start int64) int64 {
 // retired: so two readers can disagree about the time, but never about which
 // window has which number.
 func (c *clock) advance(reading time.Time) (*timeline, int64) {
-	now, taken := reading.UnixNano(), int64(reading.Sub(origin))
+	now := reading.UnixNano()
 	monotonic := reading != reading.Round(0)
 	for {
 		line := c.line.Load()
-		if !monotonic { // a replay's, or one that was told: it says nothing of when it was read
-			taken = line.taken.Load()
+		last := line.taken.Load()
+		taken := last // a replay's, or one that was told, says nothing of when it was read
+		if monotonic {
+			taken = int64(reading.Sub(origin))
 		}
-		late := monotonic && taken < line.taken.Load()
-		switch t := line.newest.Load(); judge(t, now, c.interval, late) {
+		switch t := line.newest.Load(); judge(t, now, c.interval, taken < last) {
 		case passed:
-			if line.taken.Load() != taken { // most readings are used several times, and a store takes the line from other processors
+			if taken != last { // most readings are used several times, and a store takes the line from other processors
 				line.taken.Store(taken)
 			}
 			if t == now || line.newest.CompareAndSwap(t, now) {
