@@ -18,7 +18,14 @@ type Penalty struct {
 	Shadow bool // the rule does not enforce, nor does the penalty
 	Subject
 	Until time.Time // by the clock as it is now; the zero Time in a delta: it was removed
+	Over  time.Time // in that delta: all penalties of the rule for the subject are over that end by then
 }
+
+// IsOver reports whether the penalty ends when others were over. Its end as nodes tell it
+// each other may differ by less than late.
+func (p Penalty) IsOver(over time.Time) bool { return p.Until.Sub(over) <= late }
+
+const late = 100 * time.Millisecond
 
 // Subject is what a condition counts as one: a network, or a text.
 type Subject struct {
@@ -67,7 +74,10 @@ type penalties struct {
 
 // change is what has become of a subject's penalty: first it was removed, then it
 // was set, or one of the two.
-type change struct{ removed, set bool }
+type change struct {
+	removed, set bool
+	over         int64 // if it was removed, on the line
+}
 
 // penalty is one that runs.
 type penalty struct {
@@ -119,7 +129,9 @@ func (p *penalties) extendAs(s Subject, length time.Duration, now time.Time, tol
 		heap.Fix(&p.ends, one.place)
 	}
 	if told && p.changed != nil {
-		p.changed[s] = change{p.changed[s].removed, true}
+		c := p.changed[s]
+		c.set = true
+		p.changed[s] = c
 	}
 }
 
@@ -147,8 +159,9 @@ func (p *penalties) hasRoom(end int64) bool {
 
 func (p *penalties) drop(one *penalty) {
 	delete(p.running, one.subject)
-	if p.changed[one.subject].removed {
-		p.changed[one.subject] = change{removed: true}
+	if c := p.changed[one.subject]; c.removed {
+		c.set = false
+		p.changed[one.subject] = c
 	} else {
 		delete(p.changed, one.subject)
 	}
@@ -171,23 +184,37 @@ func (p *penalties) left(s Subject, now time.Time) time.Duration {
 	return time.Duration(max(left, 0))
 }
 
-// remove ends the subject's penalty and reports whether one ran.
-func (p *penalties) remove(s Subject, now time.Time) bool { return p.removeAs(s, now, true) }
-
-// removeAs is remove, which may be for deltas to tell.
-func (p *penalties) removeAs(s Subject, now time.Time, told bool) bool {
+// remove ends the subject's penalty and reports whether one ran. All end with it that
+// would by then, also those of other nodes: one that the rule gives from now on would end
+// later.
+func (p *penalties) remove(s Subject, length time.Duration, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	one := p.running[s]
+	one, t := p.running[s], p.at(now)
 	if one == nil {
 		return false
 	}
-	ran := one.end.Load() > p.at(now)
-	p.drop(one)
-	if told && ran && p.changed != nil {
-		p.changed[s] = change{removed: true}
+	end := one.end.Load()
+	p.end(one, max(end, t+int64(length)))
+	return end > t
+}
+
+// removeOver ends the subject's penalty if it would end by then.
+func (p *penalties) removeOver(s Subject, over, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one, t := p.running[s], p.at(now)
+	if one != nil && p.told("", one, t, now).IsOver(over) {
+		p.end(one, t+int64(over.Sub(now)))
 	}
-	return ran
+}
+
+// end drops one that would end by over, on the line, and lets deltas tell it.
+func (p *penalties) end(one *penalty, over int64) {
+	p.drop(one)
+	if p.changed != nil && one.end.Load() > p.newest {
+		p.changed[one.subject] = change{removed: true, over: over}
+	}
 }
 
 // list are all that run, in no order. Nobody waits while it is made.
@@ -215,7 +242,8 @@ func (p *penalties) deltas(rule string, now time.Time) (deltas []Penalty) {
 	t := p.at(now)
 	for s, c := range p.changed {
 		if c.removed {
-			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s})
+			over := now.Round(0).Add(time.Duration(c.over - t))
+			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s, Over: over})
 		}
 		if c.set {
 			deltas = append(deltas, p.told(rule, p.running[s], t, now))
@@ -238,7 +266,8 @@ func (p *penalties) collect() bool {
 
 // told is a penalty by the clock: t is now on the line.
 func (p *penalties) told(rule string, one *penalty, t int64, now time.Time) Penalty {
-	return Penalty{rule, p.shadow, one.subject, now.Round(0).Add(time.Duration(one.end.Load() - t))}
+	until := now.Round(0).Add(time.Duration(one.end.Load() - t))
+	return Penalty{Rule: rule, Shadow: p.shadow, Subject: one.subject, Until: until}
 }
 
 // endings are penalties as a heap: the first one ends soonest.
@@ -294,42 +323,16 @@ func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
 }
 
 // MergePenalty is [Engine.SetPenalty] for a delta of another node, or of this one's
-// earlier life, also for one that says that it was removed; it is not told again.
-func (e *Engine) MergePenalty(p Penalty, now time.Time) {
-	if !p.Until.IsZero() {
-		e.setPenalty(p, now, false)
-		return
-	}
+// earlier life; it is not told again.
+func (e *Engine) MergePenalty(p Penalty, now time.Time) { e.setPenalty(p, now, false) }
+
+// EndPenalty ends a penalty that ends by Over, as another node has removed it. If one ran,
+// deltas tell that: else what this node has told or kept of it would bring it back at a
+// restart.
+func (e *Engine) EndPenalty(p Penalty, now time.Time) {
 	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
-		r.penalties.removeAs(p.Subject, now, false)
+		r.penalties.removeOver(p.Subject, p.Over, now)
 	}
-}
-
-// late is by how much a penalty must have been imposed later than its end was wished to
-// be another one: clocks may differ.
-const late = time.Minute
-
-// EndPenalty ends a penalty as another node has wished at some time, but not one that was
-// imposed a minute after that or later. If one ran, deltas tell that: else what this node
-// has told or kept of it would bring it back at a restart. Nobody tells it twice, so that
-// nodes do not go on ending it for each other.
-func (e *Engine) EndPenalty(p Penalty, wished, now time.Time) {
-	r := ruleNamed(e.penalizing, p.Rule)
-	if r == nil || r.penalties.shadow != p.Shadow {
-		return
-	}
-	imposed := now.Add(r.penalties.left(p.Subject, now) - r.Penalty)
-	if imposed.Sub(wished) < late {
-		r.penalties.remove(p.Subject, now)
-	}
-}
-
-// PenaltyLength is how long a penalty of the rule runs; 0 if it gives none.
-func (e *Engine) PenaltyLength(rule string) time.Duration {
-	if r := ruleNamed(e.penalizing, rule); r != nil {
-		return r.Penalty
-	}
-	return 0
 }
 
 // RemovePenalty ends the penalty of a key, spelt as a verdict has it, or of the
@@ -345,7 +348,7 @@ func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 	}
 	ran := false
 	for _, s := range subjects {
-		ran = r.penalties.remove(s, now) || ran
+		ran = r.penalties.remove(s, r.Penalty, now) || ran
 	}
 	return ran, nil
 }

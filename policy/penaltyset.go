@@ -11,7 +11,7 @@ type PenaltySet map[Penalty]time.Time
 // clock back.
 func (s PenaltySet) Merge(delta Penalty) {
 	until := delta.Until
-	delta.Until = time.Time{}
+	delta.Until, delta.Over = time.Time{}, time.Time{}
 	if until.IsZero() {
 		delete(s, delta)
 		return

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -256,79 +257,87 @@ rules:
 	}
 }
 
-func TestPenaltiesOfOtherNodesAreNotToldAgain(t *testing.T) {
-	w := newWorld(t, `
+const flood = `
 series:
   clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}}
 rules:
   - {name: flood, at: connect, if: {series: clients, above: 100}, then: tempfail, penalty: 10m}
-`)
+`
+
+func TestPenaltiesOfOtherNodesAreNotToldAgain(t *testing.T) {
+	w := newWorld(t, flood)
 	w.engine.PenaltyDeltas(w.now)
 	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(time.Minute)}
 	w.engine.MergePenalty(p, w.now)
 	if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 1 || len(told) != 0 {
 		t.Errorf("%d run and %d are told, want 1 and 0", len(all), len(told))
 	}
-	p.Until = time.Time{}
-	w.engine.MergePenalty(p, w.now)
-	if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 0 || len(told) != 0 {
-		t.Errorf("after its removal %d run and %d are told, want 0 and 0", len(all), len(told))
+	if !p.IsOver(p.Until) {
+		t.Error("it is not over when it ends")
 	}
 }
 
 func TestThatAnotherNodeHasEndedAPenaltyIsToldOnce(t *testing.T) {
-	w := newWorld(t, `
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}}
-rules:
-  - {name: flood, at: connect, if: {series: clients, above: 100}, then: tempfail, penalty: 10m}
-`)
+	w := newWorld(t, flood)
 	w.engine.PenaltyDeltas(w.now)
 	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(time.Minute)}
+	end := policy.Penalty{Rule: p.Rule, Subject: p.Subject, Over: w.now.Add(10 * time.Minute)}
 	w.engine.SetPenalty(p, w.now)
 	w.engine.PenaltyDeltas(w.now)
-	p.Until = time.Time{}
 	for i, want := range []int{1, 0} {
-		w.engine.EndPenalty(p, w.now, w.now)
-		if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 0 || len(told) != want {
+		w.engine.EndPenalty(end, w.now)
+		all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now)
+		if len(all) != 0 || len(told) != want || want > 0 && told[0] != end {
 			t.Errorf("time %d: %d run and %v are told, want 0 and %d", i+1, len(all), told, want)
 		}
 	}
-	p.Until = w.now.Add(time.Minute)
 	w.engine.SetPenalty(p, w.now)
 	w.engine.PenaltyDeltas(w.now)
 	w.now = w.now.Add(2 * time.Minute)
-	w.engine.EndPenalty(p, w.now, w.now)
+	w.engine.EndPenalty(end, w.now)
 	if told := w.engine.PenaltyDeltas(w.now); len(told) != 0 {
 		t.Errorf("%v is told of one that had ended by itself", told)
 	}
 }
 
-// The wish may come to a node that was away for long, which has imposed a penalty anew.
-func TestAPenaltyThatWasImposedAfterAWishRunsOn(t *testing.T) {
-	w := newWorld(t, `
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}}
-rules:
-  - {name: flood, at: connect, if: {series: clients, above: 100}, then: tempfail, penalty: 10m}
-`)
-	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}}
-	imposed := w.now
+// The end may come to a node that was away for long, which has imposed a penalty anew.
+func TestOnlyPenaltiesOfBeforeEnd(t *testing.T) {
 	for _, row := range []struct {
-		wished time.Duration // after it was imposed
-		runs   int
-	}{{time.Minute, 0}, {0, 0}, {-59 * time.Second, 0}, {-time.Minute, 1}, {-time.Hour, 1}} {
-		w.now = imposed
-		p.Until = imposed.Add(10 * time.Minute)
+		imposed time.Duration // after the removal
+		runs    int
+	}{{-5 * time.Minute, 0}, {-time.Second, 0}, {0, 0}, {50 * time.Millisecond, 0}, {time.Second, 1}, {time.Hour, 1}} {
+		w := newWorld(t, flood)
+		p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}}
+		end := p
+		end.Over = w.now.Add(10 * time.Minute)
+		w.now = w.now.Add(row.imposed)
+		p.Until = w.now.Add(10 * time.Minute)
 		w.engine.SetPenalty(p, w.now)
 		w.now = w.now.Add(3 * time.Minute)
-		w.engine.EndPenalty(p, imposed.Add(row.wished), w.now)
+		w.engine.EndPenalty(end, w.now)
 		if all := w.engine.Penalties(w.now); len(all) != row.runs {
-			t.Errorf("wished %v after it was imposed: %d run, want %d", row.wished, len(all), row.runs)
+			t.Errorf("imposed %v after the removal: %d run, want %d", row.imposed, len(all), row.runs)
 		}
 	}
-	if length := w.engine.PenaltyLength("flood"); length != 10*time.Minute || w.engine.PenaltyLength("none") != 0 {
-		t.Errorf("a penalty runs for %v", length)
+}
+
+// A removal is about what another node may have imposed before it, and about what ran here
+// by a rule that was another one then.
+func TestARemovalIsAboutPenaltiesThatEndLater(t *testing.T) {
+	for _, left := range []time.Duration{time.Minute, 30 * time.Minute} {
+		w := newWorld(t, strings.Replace(flood, "10m", "1h", 1))
+		w.engine.PenaltyDeltas(w.now)
+		p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(left)}
+		w.engine.SetPenalty(p, w.now)
+		w.follow(flood)
+		w.engine.PenaltyDeltas(w.now)
+		if ran, err := w.engine.RemovePenalty("flood", "198.51.100.7", w.now); err != nil || !ran {
+			t.Fatal(ran, err)
+		}
+		told := w.engine.PenaltyDeltas(w.now)
+		if want := w.now.Add(max(left, 10*time.Minute)); len(told) != 1 || !told[0].Over.Equal(want) {
+			t.Errorf("%v were left: told are %v, want one that is about all up to %v", left, told, want)
+		}
 	}
 }
 

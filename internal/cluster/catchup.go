@@ -201,7 +201,7 @@ func (r *reader) join(ctx context.Context) error {
 		return err
 	}
 	for _, t := range r.topics {
-		if r.Restored[t.name] {
+		if r.Restored[t.name] || r.back[t.name] {
 			continue
 		}
 		begun, told, err := r.earlier(ctx, t)
@@ -216,7 +216,9 @@ func (r *reader) join(ctx context.Context) error {
 				r.Log.Error("cluster: what this node has sent before is not understood, and left out", "series", t.name, "error", err)
 			}
 		}
+		r.back[t.name] = true // also when the next one cannot be read yet
 	}
+	r.grantKnown()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.joined = true

@@ -15,9 +15,10 @@
 //     that is being written.
 //   - NODE:state, a hash: the number of the last batch, and which snapshot is whole.
 //
-// With the penalties a node tells what it wishes of the others: that they take back what
-// they have counted for a key, or end a penalty. Each of its snapshots of the penalties
-// has all such wishes, until all has left that they are about.
+// With the penalties a node tells removals: which penalties have ended, and what it wishes
+// of the others, that they take back what they have counted for a key. Each snapshot of
+// the penalties has all removals that the node knows of, its own or not, until all has
+// left that they are about.
 //
 // Only scripts write there. They take an entry that is there already as written, and
 // refuse one whose predecessor is missing: then the server has lost something, and the
@@ -39,7 +40,7 @@
 // one before the last, which are at most four times a snapshot or 8 MiB. In memory: 16 MiB
 // of batches that wait for the server. What is beyond that while it is away is let go,
 // and a snapshot makes up for it. Of what is read, four batches of each node and series at
-// a time, and one whole snapshot. 1 MiB of wishes.
+// a time, and one whole snapshot. 256 KiB of wishes, and 10,000 ends of penalties.
 package cluster
 
 import (
@@ -82,8 +83,7 @@ type Engine interface {
 	Kept() []policy.Kept
 	Open() *policy.Lasting
 	MergePenalty(p policy.Penalty, now time.Time)
-	EndPenalty(p policy.Penalty, wished, now time.Time)
-	PenaltyLength(rule string) time.Duration
+	EndPenalty(p policy.Penalty, now time.Time)
 }
 
 // Options of a Cluster.
@@ -140,7 +140,7 @@ type Cluster struct {
 	journal      int64             // bytes of batches since then
 	above        uint64            // numbers are to be higher than that
 	foreign      policy.PenaltySet // penalties that others have told
-	ownWishes    wishes
+	standing     standing
 	told         map[string]time.Time
 	status       Status
 
@@ -169,6 +169,7 @@ func Open(o Options) (*Cluster, error) {
 		rest:        beginEvery,
 		broken:      true, // there is nothing yet for batches to stand behind
 		foreign:     make(policy.PenaltySet),
+		standing:    newStanding(o.Node),
 		told:        make(map[string]time.Time),
 		wake:        make(chan struct{}, 1),
 	}, nil

@@ -9,45 +9,64 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
-	"github.com/audit-milter/audit-milter/policy"
 )
 
 // grant does what other nodes wish, each once: a wish may be read again after a restart,
-// when this node has counted the key anew.
-func (r *reader) grant(node string, wishes []deltas.Wish) {
+// when this node has counted the key anew. Wishes of a node come in their order.
+func (r *reader) grant(wishes []deltas.Wish) {
 	now := r.Now()
 	for _, w := range wishes {
-		if w.Number <= r.grantedOf(node) {
+		if w.Node == r.Node || w.Number <= r.grantedOf(w.Node) {
 			continue
 		}
-		r.wishes[node], r.granted[node] = w.Number, w.Number
+		r.wishes[w.Node], r.granted[w.Node] = w.Number, w.Number
 		if w.Until.After(now) {
-			r.fulfil(node, w, now)
+			r.fulfil(w, now)
 		}
 	}
 }
 
-// grantedOf is the number of the node's last wish that this one has granted. One that was
-// never in the cluster has not counted what those before are about, but for what it has
-// kept.
-func (r *reader) grantedOf(node string) uint64 {
-	last, ever := r.wishes[node]
-	switch {
-	case ever || !r.fresh:
-		return last
-	case r.Kept > 0:
-		return r.Kept
+func (r *reader) fulfil(w deltas.Wish, now time.Time) {
+	if t := r.topics[w.Series]; t != nil && t.lasting != nil {
+		t.lasting.MergeShare(w.Node, w.Delta, now)
 	}
-	return uint64(max(r.started.UnixMilli(), 0))
 }
 
-func (r *reader) fulfil(node string, w deltas.Wish, now time.Time) {
-	if t := r.topics[w.Series]; w.Series != "" && t != nil {
-		t.lasting.MergeShare(node, w.Delta, now)
+// grantedOf is the number of the node's last wish that this one has granted.
+func (r *reader) grantedOf(node string) uint64 {
+	last, ever := r.wishes[node]
+	if ever {
+		return last
 	}
-	if w.Series == "" {
-		r.hearPenalties([]policy.Penalty{w.Penalty})
-		r.Engine().EndPenalty(w.Penalty, time.UnixMilli(int64(w.Number)), now)
+	floor := int64(r.wishes[""])
+	if p := r.nodes[node]; p != nil && floor > 0 {
+		floor += p.Skew // numbers are by the node's own clock
+	}
+	return uint64(max(floor, 0))
+}
+
+// floor is what a node that is new to the server takes for granted: what was wished before
+// it began to count, or before the last batch that its disk has. It is by the server's
+// clock, in milliseconds since 1970.
+func (r *reader) floor() uint64 {
+	begun := r.Kept
+	if begun == 0 {
+		begun = uint64(max(r.started.UnixMilli(), 0))
+	}
+	return uint64(max(int64(begun)-r.clock.ahead.Milliseconds(), 0))
+}
+
+// grantKnown grants what was read before this node had its own counts. Its own wishes were
+// granted when they were made; but the disk may lack that, if the node has crashed.
+func (r *reader) grantKnown() {
+	r.mu.Lock()
+	known := r.standing.all(r.Now()).Wishes
+	r.mu.Unlock()
+	r.grant(known)
+	for _, w := range known {
+		if w.Node == r.Node && w.Number > r.Kept && r.Restored[w.Series] {
+			r.fulfil(w, r.Now())
+		}
 	}
 }
 
@@ -55,14 +74,15 @@ func (r *reader) fulfil(node string, w deltas.Wish, now time.Time) {
 // has said that it is there: what was taken back is on the disk by now, and told. Who
 // crashes before that grants it again.
 func (r *reader) tellGranted(b valkey.Builder) []valkey.Completed {
+	lives := b.Pexpire().Key(r.wishesKey()).Milliseconds(r.self.Lives).Build()
 	if len(r.settled) == 0 {
-		return nil
+		return []valkey.Completed{lives}
 	}
 	tell := b.Hset().Key(r.wishesKey()).FieldValue()
 	for node, number := range r.settled {
 		tell = tell.FieldValue(node, decimal(number))
 	}
-	return []valkey.Completed{tell.Build(), b.Pexpire().Key(r.wishesKey()).Milliseconds(r.self.Lives).Build()}
+	return []valkey.Completed{tell.Build(), lives}
 }
 
 // toldGranted is called when the server knows. One that had lost what it had is told all

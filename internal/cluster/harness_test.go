@@ -33,6 +33,16 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
+var waiting sync.Map // tests
+
+// beside lets a test run beside others that do so too, since it mostly waits.
+func beside(t testing.TB) {
+	test, ok := t.(*testing.T)
+	if _, again := waiting.LoadOrStore(t, true); ok && !again {
+		test.Parallel()
+	}
+}
+
 func newServer(t testing.TB, args ...string) *server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -40,9 +50,7 @@ func newServer(t testing.TB, args ...string) *server {
 		}
 		t.Skip("this needs redis-server, which is not there; Debian's package is redis-server")
 	}
-	if test, ok := t.(*testing.T); ok {
-		test.Parallel() // it mostly waits
-	}
+	beside(t)
 	dir, err := os.MkdirTemp("", "cluster") // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)

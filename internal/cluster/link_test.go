@@ -160,6 +160,7 @@ func withSentinel(t *testing.T) func(*Options) {
 }
 
 func freePort(t *testing.T) string {
+	beside(t) // which may wait, and then it would be free no longer
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

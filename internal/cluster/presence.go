@@ -135,8 +135,9 @@ func (r *reader) compareSelf(kept string) (lost, again, taken bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.acked == 0 && !known:
+		r.wishes[""], r.granted[""] = r.floor(), r.floor()
 	case r.acked == 0:
-		r.fresh = !known
 	case !known, p.Life == r.incarnation && p.Time < r.acked:
 		lost = true
 		if again = r.joined && !r.broken; again {
@@ -159,11 +160,24 @@ func (r *reader) meet(there map[string]string, server time.Time) {
 		}
 		age := server.Sub(time.UnixMilli(p.Time).Add(-p.skew()))
 		p.seen = r.Now().Add(-max(age, 0))
+		if before := r.nodes[node]; before != nil && before.Life != p.Life {
+			r.startOver(node)
+		}
 		r.nodes[node] = p
 		if r.heard[node] == nil {
 			r.heard[node] = new(heard)
 		}
 		r.compareClocks(node, p)
+	}
+}
+
+// startOver reads a node's snapshots again that was started anew. If the server has lost
+// its data its numbers may be lower than those that were read.
+func (r *reader) startOver(node string) {
+	for _, t := range r.topics {
+		if f := t.feeds[node]; f != nil {
+			f.behind, f.need = true, 0
+		}
 	}
 }
 
@@ -201,7 +215,6 @@ func (r *reader) forgetGone(ctx context.Context) error {
 			gone = append(gone, node)
 			delete(r.nodes, node)
 			delete(r.heard, node)
-			delete(r.wishes, node)
 		}
 	}
 	if gone == nil {

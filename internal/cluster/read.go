@@ -20,10 +20,10 @@ type reader struct {
 	topics  map[string]*topic    // by the name of a series; "" are the penalties
 	nodes   map[string]*presence // as they were seen last, without this one
 	heard   map[string]*heard
-	wishes  map[string]uint64 // by node: the last one that this node has granted
+	back    map[string]bool   // by topic: what this node has told in an earlier life is read
+	wishes  map[string]uint64 // by node: the last one that this node has granted; of "", see floor
 	granted map[string]uint64 // those of them since it has said last that it is there
 	settled map[string]uint64 // those before that, which the server does not know of yet
-	fresh   bool              // this node was never in the cluster before
 	clock   skew
 	self    presence          // what this node says of itself
 	acked   int64             // the last time that the server has heard it
@@ -75,6 +75,7 @@ func newReader(c *Cluster, l *link) *reader {
 		topics:  make(map[string]*topic),
 		nodes:   make(map[string]*presence),
 		heard:   make(map[string]*heard),
+		back:    make(map[string]bool),
 		wishes:  make(map[string]uint64),
 		granted: make(map[string]uint64),
 		settled: make(map[string]uint64),
@@ -321,28 +322,17 @@ func (s shares) end(node string) {
 
 func (s shares) drop(node string) { s.DropShare(node, s.reader.Now()) }
 
-// penalties runs those of other nodes, and does what they wish.
+// penalties runs those of other nodes, and removes what they have removed.
 type penalties struct{ reader *reader }
 
-// merge ends penalties before it imposes any: what ended and was imposed again runs.
 func (p penalties) merge(node string, number uint64, payload []byte) error {
-	imposed, wishes, err := deltas.DecodeTold(payload)
+	o, err := deltas.DecodeOrders(payload)
 	if err != nil {
 		return err
 	}
-	r := p.reader
-	e, now := r.Engine(), r.Now()
-	if node == "" {
-		for _, w := range wishes {
-			e.MergePenalty(w.Penalty, now) // it ended here as well; that of no rule is none
-		}
-		imposed = r.readBack(imposed, wishes)
-	} else {
-		r.grant(node, wishes)
-		r.hearPenalties(imposed)
-	}
-	for _, one := range imposed {
-		e.MergePenalty(one, now)
+	p.reader.hearOrders(node, &o, p.reader.Now())
+	if node != "" {
+		p.reader.grant(o.Wishes)
 	}
 	return nil
 }
@@ -352,28 +342,3 @@ func (penalties) end(string)   {}
 
 // drop lets them run: each ends by itself.
 func (penalties) drop(string) {}
-
-// hearPenalties notes penalties that others have told.
-func (c *Cluster) hearPenalties(all []policy.Penalty) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range all {
-		c.foreign.Merge(p)
-	}
-}
-
-// ownPenalties are those that were imposed but for what others have told, so that each is
-// told once, not by every node. What is left of a second is no reason to tell it again.
-func (c *Cluster) ownPenalties(all []policy.Penalty, now time.Time) (own []policy.Penalty) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.foreign.Running(now)
-	for _, p := range all {
-		who := p
-		who.Until = time.Time{}
-		if theirs, ok := c.foreign[who]; !p.Until.IsZero() && (!ok || p.Until.Sub(theirs) > time.Second) {
-			own = append(own, p)
-		}
-	}
-	return own
-}

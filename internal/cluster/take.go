@@ -3,7 +3,6 @@ package cluster
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
@@ -12,7 +11,7 @@ import (
 )
 
 // format is that of the payloads. Nodes of different ones do not read each other.
-const format = "2 "
+const format = "2"
 
 // entry is a batch, or a part of a snapshot, of one series.
 type entry struct {
@@ -65,12 +64,12 @@ type tail struct {
 func shapeOf(l *policy.Lasting) (words, short string) {
 	s := deltas.ShapeOf(l)
 	s.MaxKeys = 0
-	words = s.String()
+	words = s.String() + " in format " + format
 	return words, shorten(words)
 }
 
 func shorten(words string) string {
-	sum := sha256.Sum256([]byte(format + words))
+	sum := sha256.Sum256([]byte(format + " " + words))
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -93,7 +92,7 @@ const penaltiesLive = 24 * time.Hour
 // Take takes the next batch. It never waits for the server: once more than 16 MiB do,
 // batches are let go, and a snapshot makes up for them.
 func (c *Cluster) Take(b *deltas.Batch) {
-	c.keep(c.wishesIn(b))
+	ended := c.note(b)
 	restarts, takes := c.admit(b)
 	if !takes {
 		return
@@ -105,7 +104,7 @@ func (c *Cluster) Take(b *deltas.Batch) {
 	}
 	for name, ch := range c.chains {
 		if ch.lasting == nil {
-			entries = c.orders(entries, ch, b)
+			entries = c.orders(entries, ch, b, ended)
 			continue
 		}
 		entries = ch.entries(entries, c.number, b, find(b, name))
@@ -146,7 +145,7 @@ func (c *Cluster) link(b *deltas.Batch, restarts bool) {
 		c.chains[s.Definition.Name] = ch
 		longest = max(longest, ch.lives)
 	}
-	c.chains[""] = c.follow(before[""], nil, longest, restarts) // with wishes about all of them
+	c.chains[""] = c.follow(before[""], nil, longest, restarts) // with removals from all of them
 	for _, ch := range c.chains {
 		ch.tail.snapshot, ch.tail.begin, ch.tail.index = true, c.number, 0
 	}
@@ -213,21 +212,6 @@ func (ch *chain) part(number uint64, payload []byte, last bool) entry {
 	t.index++
 	t.snapshot = !last
 	return e
-}
-
-// orders are the penalties that this node has imposed itself, and its wishes. A snapshot
-// of them is whole at once: at its begin a batch tells all penalties that run.
-func (c *Cluster) orders(all []entry, ch *chain, b *deltas.Batch) []entry {
-	own := c.ownPenalties(b.Penalties, b.Now)
-	imposed := deltas.AppendPenalties(nil, own)
-	fresh, standing := c.wishesFor(b)
-	if len(own) > 0 || len(fresh) > 0 || b.Begin {
-		all = append(all, ch.batch(c.number, deltas.AppendWishes(slices.Clone(imposed), fresh)))
-	}
-	if b.Begin {
-		all = append(all, ch.part(c.number, deltas.AppendWishes(imposed, standing), true))
-	}
-	return all
 }
 
 // enqueue lets entries wait for the server, all or none.

@@ -65,7 +65,7 @@ func (e *Encoder) Append(buf []byte, b *Batch, wanted func(*Series) bool) []byte
 	return AppendPenalties(buf, b.Penalties)
 }
 
-// AppendPenalties appends penalties, which [DecodeTold] reads.
+// AppendPenalties appends penalties, as a part of orders or of a batch.
 func AppendPenalties(buf []byte, penalties []policy.Penalty) []byte {
 	buf = binary.AppendUvarint(buf, uint64(len(penalties)))
 	for _, p := range penalties {
