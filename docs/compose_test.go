@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,13 @@ func TestTheComposeFileFitsWhatItNames(t *testing.T) {
 				Address string `yaml:"ipv4_address"`
 			}
 		}
+		Networks map[string]struct {
+			IPAM struct {
+				Config []struct {
+					Range netip.Prefix `yaml:"ip_range"`
+				}
+			}
+		}
 	}
 	data, err := os.ReadFile("../docker-compose.yml")
 	if err != nil {
@@ -32,7 +40,14 @@ func TestTheComposeFileFitsWhatItNames(t *testing.T) {
 	}
 	milters := make(map[string]bool) // where nodes listen
 	for _, node := range []string{"mx1", "mx2"} {
-		milters[compose.Services[node].Networks["mail"].Address+":9900"] = true
+		address := compose.Services[node].Networks["mail"].Address
+		milters[address+":9900"] = true
+		for _, pool := range compose.Networks["mail"].IPAM.Config {
+			// Without a range the pool is the whole network.
+			if ip, err := netip.ParseAddr(address); err != nil || !pool.Range.IsValid() || pool.Range.Contains(ip) {
+				t.Errorf("%s: a service without an address may be given %s first", node, address)
+			}
+		}
 	}
 	behind := make(map[string]bool) // milters that a Postfix has
 	for name, service := range compose.Services {
