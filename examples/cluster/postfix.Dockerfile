@@ -6,7 +6,9 @@ RUN apt-get update && \
     rm -rf /var/lib/apt/lists/*
 # The milter is named by its address: smtpd would ask a name server from its chroot.
 ARG MILTER
-RUN postconf -e \
+# The package wrote down the name of the machine that built the image: without it
+# Postfix has the name of its container.
+RUN postconf -X myhostname && postconf -e \
     "smtpd_milters = { inet:$MILTER, connect_timeout=2s, command_timeout=15s, content_timeout=30s, default_action=accept }" \
     "maillog_file = /dev/stdout" \
     "mydestination =" \
