@@ -34,7 +34,7 @@ func TestTheComposeFileFitsWhatItNames(t *testing.T) {
 	for _, node := range []string{"mx1", "mx2"} {
 		milters[compose.Services[node].Networks["mail"].Address+":9900"] = true
 	}
-	behind := make(map[string]bool) // milters that a Postfix has
+	behind := make(map[string]bool)  // milters that a Postfix has
 	owner := make(map[string]string) // of an address in the network of the milters
 	for name, service := range compose.Services {
 		if mail, ok := service.Networks["mail"]; ok {
