@@ -1,6 +1,7 @@
 package series
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,71 +174,85 @@ func BenchmarkAddFollowed(b *testing.B) {
 	}
 }
 
+// ledger makes a series replicate. Enter puts what is told into the ledger, which tells
+// it, as in each tick, and returns how much that was.
+func ledger(s *Series) (enter func() (told int)) {
+	own := s.Beside()
+	own.PutIn(s)
+	s.Follow()
+	own.Follow()
+	return func() (told int) {
+		s.Deltas(func(d Delta) { own.Apply(d) })
+		own.Deltas(func(Delta) { told++ })
+		return told
+	}
+}
+
 // BenchmarkAddReplicated is BenchmarkAddFollowed of a series that replicates: what is
-// told goes into the ledger first, which tells it. Alone/… are the adds without that,
-// which another processor does, as in a daemon.
+// told goes into the ledger first, which tells it.
 func BenchmarkAddReplicated(b *testing.B) {
 	for i, kind := range kinds {
 		keys := benchmarkKeys(i)
 		s := filled(b, kind.typ, 6, keys)
-		own := s.Beside()
-		own.PutIn(s)
-		s.Follow()
-		own.Follow()
+		enter := ledger(s)
 		for _, draw := range draws {
 			row := sample(keys, draw.make(1))
-			for _, alone := range []bool{false, true} {
-				name := kind.name + "/" + draw.name
-				if alone {
-					name = "Alone/" + name
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) {
+				i, told := 0, 0
+				for b.Loop() {
+					s.Add(row[i%len(row)], 1, benchTime)
+					if i++; i%2000 == 0 {
+						told += enter()
+					}
 				}
-				b.Run(name, func(b *testing.B) {
-					i, told := 0, 0
-					enter := func() {
-						s.Deltas(func(d Delta) { own.Apply(d) })
-						own.Deltas(func(Delta) { told++ })
-					}
-					tick := enter
-					if alone {
-						beside := elsewhere(b, enter)
-						tick = func() {
-							b.StopTimer()
-							beside()
-							b.StartTimer()
-						}
-					}
-					for b.Loop() {
-						s.Add(row[i%len(row)], 1, benchTime)
-						if i++; i%2000 == 0 {
-							tick()
-						}
-					}
-					if enter(); told != i {
-						b.Errorf("%d adds are told of %d", told, i)
-					}
-				})
-			}
+				if told += enter(); told != i {
+					b.Errorf("%d adds are told of %d", told, i)
+				}
+			})
 		}
 	}
 }
 
-// elsewhere lets another processor do something, for which the caller's waits without
-// doing anything else.
-func elsewhere(b *testing.B, do func()) func() {
-	asked := make(chan struct{}, 1)
-	var done atomic.Bool
-	b.Cleanup(func() { close(asked) })
-	go func() {
-		runtime.LockOSThread()
-		for range asked {
-			do()
-			done.Store(true)
-		}
-	}()
-	return func() {
-		done.Store(false)
-		asked <- struct{}{}
-		for !done.Load() {
+// BenchmarkAddPaced is what a session waits for at 20,000 adds a second: an iteration is
+// 20 adds to a series that does not replicate and to one that does, a millisecond after
+// those before. The tick comes every tenth of a second, in a goroutine of its own.
+func BenchmarkAddPaced(b *testing.B) {
+	for i, kind := range kinds {
+		keys := benchmarkKeys(i)
+		plain, replicated := filled(b, kind.typ, 6, keys), filled(b, kind.typ, 6, keys)
+		enter := ledger(replicated)
+		for _, draw := range draws {
+			row := sample(keys, draw.make(1))
+			b.Run(kind.name+"/"+draw.name, func(b *testing.B) {
+				var ticks sync.WaitGroup
+				ctx, end := context.WithCancel(b.Context())
+				ticks.Go(func() {
+					for tick := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+						enter()
+					}
+				})
+				defer ticks.Wait()
+				defer end()
+				turns := time.NewTicker(time.Millisecond)
+				defer turns.Stop()
+				n, times := 0, [2]time.Duration{}
+				for b.Loop() {
+					<-turns.C
+					for turn := range 2 { // each is the first one as often
+						which := (n + turn) % 2
+						begun := time.Now()
+						for _, k := range row[n*20%(len(row)-20):][:20] {
+							[]*Series{plain, replicated}[which].Add(k, 1, benchTime)
+						}
+						times[which] += time.Since(begun)
+					}
+					n++
+				}
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(times[0].Nanoseconds())/float64(20*n), "plain-ns")
+				b.ReportMetric(float64(times[1].Nanoseconds())/float64(20*n), "replicated-ns")
+				b.ReportMetric(float64(times[1])/float64(times[0]), "x")
+			})
 		}
 	}
 }
