@@ -106,7 +106,7 @@ func TestPenaltiesFromManySessions(t *testing.T) {
 				at := now.Add(time.Duration(i) * time.Second)
 				switch (i + session) % 5 {
 				case 0:
-					p.remove(s, time.Minute, at)
+					p.remove(s, at)
 				case 1:
 					p.deltas("r", at)
 				case 2:

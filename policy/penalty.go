@@ -17,15 +17,25 @@ type Penalty struct {
 	Rule   string
 	Shadow bool // the rule does not enforce, nor does the penalty
 	Subject
+	Since time.Time // when it was imposed, or made longer; in a delta that it was removed: when that was
 	Until time.Time // by the clock as it is now; the zero Time in a delta: it was removed
-	Over  time.Time // in that delta: all penalties of the rule for the subject are over that end by then
 }
 
-// IsOver reports whether the penalty ends when others were over. Its end as nodes tell it
-// each other may differ by less than late.
-func (p Penalty) IsOver(over time.Time) bool { return p.Until.Sub(over) <= late }
+// PenaltyKey is what a penalty is about, whichever its times.
+type PenaltyKey struct {
+	Rule   string
+	Shadow bool
+	Subject
+}
 
-const late = 100 * time.Millisecond
+// Key is what the penalty is about.
+func (p Penalty) Key() PenaltyKey { return PenaltyKey{p.Rule, p.Shadow, p.Subject} }
+
+// IsEnded reports whether a removal at that time has ended the penalty: it was imposed
+// before. Clocks of nodes may differ a bit.
+func (p Penalty) IsEnded(removed time.Time) bool { return p.Since.Sub(removed) <= clockPrecision }
+
+const clockPrecision = 100 * time.Millisecond
 
 // Subject is what a condition counts as one: a network, or a text.
 type Subject struct {
@@ -76,13 +86,14 @@ type penalties struct {
 // was set, or one of the two.
 type change struct {
 	removed, set bool
-	over         int64 // if it was removed, on the line
+	at           int64 // when it was removed, on the line
 }
 
 // penalty is one that runs.
 type penalty struct {
 	subject Subject
-	end     atomic.Int64 // on the line; changed under the lock, read without it
+	since   atomic.Int64 // on the line; changed under the lock, read without it
+	end     atomic.Int64 // the same
 	place   int          // in ends
 }
 
@@ -104,11 +115,11 @@ func (p *penalties) at(now time.Time) int64 {
 // extend lets the subject's penalty run for so long from now on, unless it does
 // so for longer.
 func (p *penalties) extend(s Subject, length time.Duration, now time.Time) {
-	p.extendAs(s, length, now, true)
+	p.extendAs(s, now, length, now, true)
 }
 
-// extendAs is extend, which may be for deltas to tell.
-func (p *penalties) extendAs(s Subject, length time.Duration, now time.Time, told bool) {
+// extendAs is extend, since some time, which may be for deltas to tell.
+func (p *penalties) extendAs(s Subject, since time.Time, length time.Duration, now time.Time, told bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.at(now)
@@ -128,6 +139,7 @@ func (p *penalties) extendAs(s Subject, length time.Duration, now time.Time, tol
 		one.end.Store(end)
 		heap.Fix(&p.ends, one.place)
 	}
+	one.since.Store(t - int64(now.Sub(since)))
 	if told && p.changed != nil {
 		c := p.changed[s]
 		c.set = true
@@ -184,37 +196,36 @@ func (p *penalties) left(s Subject, now time.Time) time.Duration {
 	return time.Duration(max(left, 0))
 }
 
-// remove ends the subject's penalty and reports whether one ran. All end with it that
-// would by then, also those of other nodes: one that the rule gives from now on would end
-// later.
-func (p *penalties) remove(s Subject, length time.Duration, now time.Time) bool {
+// remove ends the subject's penalty and reports whether one ran.
+func (p *penalties) remove(s Subject, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.at(now)
+	return p.end(p.running[s], t, t)
+}
+
+// removeImposed ends the subject's penalty if it was imposed by then.
+func (p *penalties) removeImposed(s Subject, by, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	one, t := p.running[s], p.at(now)
+	if one != nil && p.told("", one, t, now).IsEnded(by) {
+		p.end(one, t-int64(now.Sub(by)), t)
+	}
+}
+
+// end drops one that was removed at some time on the line, where t is now, reports whether
+// it ran, and lets deltas tell that.
+func (p *penalties) end(one *penalty, at, t int64) (ran bool) {
 	if one == nil {
 		return false
 	}
-	end := one.end.Load()
-	p.end(one, max(end, t+int64(length)))
-	return end > t
-}
-
-// removeOver ends the subject's penalty if it would end by then.
-func (p *penalties) removeOver(s Subject, over, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	one, t := p.running[s], p.at(now)
-	if one != nil && p.told("", one, t, now).IsOver(over) {
-		p.end(one, t+int64(over.Sub(now)))
-	}
-}
-
-// end drops one that would end by over, on the line, and lets deltas tell it.
-func (p *penalties) end(one *penalty, over int64) {
 	p.drop(one)
-	if p.changed != nil && one.end.Load() > p.newest {
-		p.changed[one.subject] = change{removed: true, over: over}
+	if ran = one.end.Load() > t; ran && p.changed != nil {
+		before := p.changed[one.subject]
+		p.changed[one.subject] = change{removed: true, at: max(at, before.at)}
 	}
+	return ran
 }
 
 // list are all that run, in no order. Nobody waits while it is made.
@@ -242,8 +253,8 @@ func (p *penalties) deltas(rule string, now time.Time) (deltas []Penalty) {
 	t := p.at(now)
 	for s, c := range p.changed {
 		if c.removed {
-			over := now.Round(0).Add(time.Duration(c.over - t))
-			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s, Over: over})
+			at := now.Round(0).Add(time.Duration(c.at - t))
+			deltas = append(deltas, Penalty{Rule: rule, Shadow: p.shadow, Subject: s, Since: at})
 		}
 		if c.set {
 			deltas = append(deltas, p.told(rule, p.running[s], t, now))
@@ -266,8 +277,8 @@ func (p *penalties) collect() bool {
 
 // told is a penalty by the clock: t is now on the line.
 func (p *penalties) told(rule string, one *penalty, t int64, now time.Time) Penalty {
-	until := now.Round(0).Add(time.Duration(one.end.Load() - t))
-	return Penalty{Rule: rule, Shadow: p.shadow, Subject: one.subject, Until: until}
+	at := func(t0 int64) time.Time { return now.Round(0).Add(time.Duration(t0 - t)) }
+	return Penalty{rule, p.shadow, one.subject, at(one.since.Load()), at(one.end.Load())}
 }
 
 // endings are penalties as a heap: the first one ends soonest.
@@ -299,7 +310,7 @@ func (e *Engine) Penalties(now time.Time) (all []Penalty) {
 // PenaltyDeltas are what changed since they were last asked for, at the first
 // time all penalties. Merging them by [Engine.SetPenalty], in any order and any
 // number of times, gives the same penalties; removals are for
-// [Engine.RemovePenalty], and come before what was set after them. One asker only.
+// [Engine.EndPenalty], and come before what was set after them. One asker only.
 func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
 	for _, r := range e.penalizing {
 		all = append(all, r.penalties.deltas(r.Name, now)...)
@@ -310,28 +321,37 @@ func (e *Engine) PenaltyDeltas(now time.Time) (all []Penalty) {
 // SetPenalty lets a penalty run as long as it says, unless it does so for
 // longer, but no longer than the rule gives from now on: another node's clock
 // may be wrong. One of a rule that has none is left out, and so is one of the
-// other mode.
+// other mode. Where it does not say since when, it is as if the rule had given it whole.
 func (e *Engine) SetPenalty(p Penalty, now time.Time) {
 	e.setPenalty(p, now, true)
 }
 
 func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
 	r := ruleNamed(e.penalizing, p.Rule)
-	if length := p.Until.Sub(now); r != nil && r.penalties.shadow == p.Shadow && length > 0 {
-		r.penalties.extendAs(p.Subject, min(length, r.Penalty), now, told)
+	length := p.Until.Sub(now)
+	if r == nil || r.penalties.shadow != p.Shadow || length <= 0 {
+		return
 	}
+	since := p.Since
+	if since.IsZero() {
+		since = p.Until.Add(-r.Penalty)
+	}
+	if since.After(now) {
+		since = now
+	}
+	r.penalties.extendAs(p.Subject, since, min(length, r.Penalty), now, told)
 }
 
 // MergePenalty is [Engine.SetPenalty] for a delta of another node, or of this one's
 // earlier life; it is not told again.
 func (e *Engine) MergePenalty(p Penalty, now time.Time) { e.setPenalty(p, now, false) }
 
-// EndPenalty ends a penalty that ends by Over, as another node has removed it. If one ran,
-// deltas tell that: else what this node has told or kept of it would bring it back at a
-// restart.
+// EndPenalty ends a penalty as another node has removed it, at the delta's Since: one that
+// was imposed later runs on. If one ran, deltas tell that: else what this node has told or
+// kept of it would bring it back at a restart.
 func (e *Engine) EndPenalty(p Penalty, now time.Time) {
 	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
-		r.penalties.removeOver(p.Subject, p.Over, now)
+		r.penalties.removeImposed(p.Subject, p.Since, now)
 	}
 }
 
@@ -348,7 +368,7 @@ func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 	}
 	ran := false
 	for _, s := range subjects {
-		ran = r.penalties.remove(s, r.Penalty, now) || ran
+		ran = r.penalties.remove(s, now) || ran
 	}
 	return ran, nil
 }

@@ -246,7 +246,7 @@ func TestPenaltyDeltasMerge(t *testing.T) {
 	if _, err := a.engine.RemovePenalty("harvest", "203.0.3.1", a.now); err != nil {
 		t.Fatal(err)
 	}
-	removed := policy.Penalty{Rule: "harvest", Subject: policy.Subject{Network: netip.MustParsePrefix("203.0.3.1/32")}, Over: a.now.Add(2 * time.Hour)}
+	removed := policy.Penalty{Rule: "harvest", Subject: policy.Subject{Network: netip.MustParsePrefix("203.0.3.1/32")}, Since: a.now}
 	if got := a.engine.PenaltyDeltas(a.now); !slices.Equal(got, []policy.Penalty{removed}) {
 		t.Errorf("the removal's delta is %v", got)
 	}
@@ -259,7 +259,7 @@ func TestPenaltyDeltasMerge(t *testing.T) {
 	ev := a.client("203.0.4.1")
 	a.guess(ev, 3)
 	a.decide(ev, policy.Mail)
-	removed.Network, removed.Over = netip.MustParsePrefix("203.0.4.1/32"), a.now.Add(2*time.Hour)
+	removed.Network, removed.Since = netip.MustParsePrefix("203.0.4.1/32"), a.now
 	if got := a.engine.PenaltyDeltas(a.now); len(got) != 2 || got[0] != removed || got[1].Network != removed.Network || got[1].Until.IsZero() {
 		t.Errorf("the deltas of a penalty that was given again are %v", got)
 	}

@@ -272,16 +272,13 @@ func TestPenaltiesOfOtherNodesAreNotToldAgain(t *testing.T) {
 	if all, told := w.engine.Penalties(w.now), w.engine.PenaltyDeltas(w.now); len(all) != 1 || len(told) != 0 {
 		t.Errorf("%d run and %d are told, want 1 and 0", len(all), len(told))
 	}
-	if !p.IsOver(p.Until) {
-		t.Error("it is not over when it ends")
-	}
 }
 
 func TestThatAnotherNodeHasEndedAPenaltyIsToldOnce(t *testing.T) {
 	w := newWorld(t, flood)
 	w.engine.PenaltyDeltas(w.now)
 	p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(time.Minute)}
-	end := policy.Penalty{Rule: p.Rule, Subject: p.Subject, Over: w.now.Add(10 * time.Minute)}
+	end := policy.Penalty{Rule: p.Rule, Subject: p.Subject, Since: w.now}
 	w.engine.SetPenalty(p, w.now)
 	w.engine.PenaltyDeltas(w.now)
 	for i, want := range []int{1, 0} {
@@ -300,43 +297,40 @@ func TestThatAnotherNodeHasEndedAPenaltyIsToldOnce(t *testing.T) {
 	}
 }
 
-// The end may come to a node that was away for long, which has imposed a penalty anew.
-func TestOnlyPenaltiesOfBeforeEnd(t *testing.T) {
+// The end may come to a node that was away for long, which has imposed a penalty anew; by
+// a rule that is another one now, or was kept on a disk.
+func TestOnlyPenaltiesThatWereImposedBeforeEnd(t *testing.T) {
 	for _, row := range []struct {
+		name    string
 		imposed time.Duration // after the removal
+		length  time.Duration // of the rule's penalty then
+		kept    bool
 		runs    int
-	}{{-5 * time.Minute, 0}, {-time.Second, 0}, {0, 0}, {50 * time.Millisecond, 0}, {time.Second, 1}, {time.Hour, 1}} {
-		w := newWorld(t, flood)
-		p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}}
-		end := p
-		end.Over = w.now.Add(10 * time.Minute)
+	}{
+		{"five minutes before", -5 * time.Minute, 10 * time.Minute, false, 0},
+		{"just before", -time.Second, 10 * time.Minute, false, 0},
+		{"by a clock that is somewhat ahead", 50 * time.Millisecond, 10 * time.Minute, false, 0},
+		{"just after", time.Second, 10 * time.Minute, false, 1},
+		{"an hour after", time.Hour, 10 * time.Minute, false, 1},
+		{"before, by a longer rule", -time.Second, time.Hour, false, 0},
+		{"after, by a longer rule", time.Second, time.Hour, false, 1},
+		{"before, and kept", -time.Second, 10 * time.Minute, true, 0},
+		{"after, and kept", time.Second, 10 * time.Minute, true, 1},
+	} {
+		w := newWorld(t, strings.Replace(flood, "10m", fmt.Sprint(row.length/time.Second), 1))
+		end := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Since: w.now}
 		w.now = w.now.Add(row.imposed)
-		p.Until = w.now.Add(10 * time.Minute)
-		w.engine.SetPenalty(p, w.now)
+		p := end
+		p.Since, p.Until = w.now, w.now.Add(row.length)
+		if row.kept {
+			p.Since = time.Time{}
+		}
+		w.engine.MergePenalty(p, w.now)
+		w.follow(flood)
 		w.now = w.now.Add(3 * time.Minute)
 		w.engine.EndPenalty(end, w.now)
 		if all := w.engine.Penalties(w.now); len(all) != row.runs {
-			t.Errorf("imposed %v after the removal: %d run, want %d", row.imposed, len(all), row.runs)
-		}
-	}
-}
-
-// A removal is about what another node may have imposed before it, and about what ran here
-// by a rule that was another one then.
-func TestARemovalIsAboutPenaltiesThatEndLater(t *testing.T) {
-	for _, left := range []time.Duration{time.Minute, 30 * time.Minute} {
-		w := newWorld(t, strings.Replace(flood, "10m", "1h", 1))
-		w.engine.PenaltyDeltas(w.now)
-		p := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(left)}
-		w.engine.SetPenalty(p, w.now)
-		w.follow(flood)
-		w.engine.PenaltyDeltas(w.now)
-		if ran, err := w.engine.RemovePenalty("flood", "198.51.100.7", w.now); err != nil || !ran {
-			t.Fatal(ran, err)
-		}
-		told := w.engine.PenaltyDeltas(w.now)
-		if want := w.now.Add(max(left, 10*time.Minute)); len(told) != 1 || !told[0].Over.Equal(want) {
-			t.Errorf("%v were left: told are %v, want one that is about all up to %v", left, told, want)
+			t.Errorf("%s: %d run, want %d", row.name, len(all), row.runs)
 		}
 	}
 }

@@ -52,7 +52,7 @@ step "the comparison of journals compiles"
 (cd internal/state/compare && go vet ./...)
 
 step "go test -race"
-go test -race $packages
+go test -race -parallel 4 $packages # many mostly wait
 
 step "DuckDB reads a history"
 (cd test/duckdb && go vet ./... && go test -count=1 ./...)

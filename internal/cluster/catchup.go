@@ -197,9 +197,6 @@ func (r *reader) join(ctx context.Context) error {
 	if r.hasJoined() {
 		return nil
 	}
-	if err := r.recall(ctx); err != nil {
-		return err
-	}
 	for _, t := range r.topics {
 		if r.Restored[t.name] || r.back[t.name] {
 			continue

@@ -27,7 +27,8 @@
 //
 // Of the cluster as a whole there are, behind audit-milter:{NAME}:, the hash nodes, in
 // which each node says every second that it is there, open:NODE with the sessions that
-// are open there, and wishes:NODE with the last wish of each other node that it has granted.
+// are open there, and wishes:NODE with the last wish that it has granted of each life of a
+// node; that of "" is the time from which on it grants those of all others.
 //
 // The server is Valkey, or Redis from 6.2 on.
 //
@@ -141,6 +142,7 @@ type Cluster struct {
 	above        uint64            // numbers are to be higher than that
 	foreign      policy.PenaltySet // penalties that others have told
 	standing     standing
+	ahead        time.Duration // of this node's clock to the server's
 	told         map[string]time.Time
 	status       Status
 
@@ -169,7 +171,7 @@ func Open(o Options) (*Cluster, error) {
 		rest:        beginEvery,
 		broken:      true, // there is nothing yet for batches to stand behind
 		foreign:     make(policy.PenaltySet),
-		standing:    newStanding(o.Node),
+		standing:    newStanding(),
 		told:        make(map[string]time.Time),
 		wake:        make(chan struct{}, 1),
 	}, nil

@@ -3,51 +3,50 @@ package cluster
 import (
 	"context"
 	"maps"
+	"slices"
 	"strconv"
-	"time"
 
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
 )
 
-// grant does what other nodes wish, each once: a wish may be read again after a restart,
-// when this node has counted the key anew. Wishes of a node come in their order.
+// grant does what nodes wish, each once: a wish may be read again after a restart, when
+// this node has counted the key anew. Wishes of one life of a node come in their order.
 func (r *reader) grant(wishes []deltas.Wish) {
 	now := r.Now()
 	for _, w := range wishes {
-		if w.Node == r.Node || w.Number <= r.grantedOf(w.Node) {
+		who := w.Node + " " + w.Life
+		if w.Number <= r.grantedOf(who, w.Node) {
 			continue
 		}
-		r.wishes[w.Node], r.granted[w.Node] = w.Number, w.Number
-		if w.Until.After(now) {
-			r.fulfil(w, now)
+		r.wishes[who], r.granted[who] = w.Number, w.Number
+		if t := r.topics[w.Series]; t != nil && t.lasting != nil && w.Until.After(now) && w.Life != r.incarnation {
+			t.lasting.MergeShare(w.Node, w.Delta, now)
 		}
 	}
 }
 
-func (r *reader) fulfil(w deltas.Wish, now time.Time) {
-	if t := r.topics[w.Series]; t != nil && t.lasting != nil {
-		t.lasting.MergeShare(w.Node, w.Delta, now)
-	}
-}
-
-// grantedOf is the number of the node's last wish that this one has granted.
-func (r *reader) grantedOf(node string) uint64 {
-	last, ever := r.wishes[node]
+// grantedOf is the number of the last wish that this node has granted to one life of a
+// node. Numbers are by that node's clock.
+func (r *reader) grantedOf(who, node string) uint64 {
+	last, ever := r.wishes[who]
 	if ever {
 		return last
 	}
 	floor := int64(r.wishes[""])
-	if p := r.nodes[node]; p != nil && floor > 0 {
-		floor += p.Skew // numbers are by the node's own clock
+	switch p := r.nodes[node]; {
+	case node == r.Node:
+		floor += r.clock.ahead.Milliseconds()
+	case p != nil:
+		floor += p.Skew
 	}
 	return uint64(max(floor, 0))
 }
 
-// floor is what a node that is new to the server takes for granted: what was wished before
-// it began to count, or before the last batch that its disk has. It is by the server's
-// clock, in milliseconds since 1970.
+// floor is up to when a node that is new to the server takes wishes for granted: those of
+// before it began to count, or before the last batch that its disk has. It is by the
+// server's clock, in milliseconds since 1970.
 func (r *reader) floor() uint64 {
 	begun := r.Kept
 	if begun == 0 {
@@ -56,18 +55,14 @@ func (r *reader) floor() uint64 {
 	return uint64(max(int64(begun)-r.clock.ahead.Milliseconds(), 0))
 }
 
-// grantKnown grants what was read before this node had its own counts. Its own wishes were
-// granted when they were made; but the disk may lack that, if the node has crashed.
+// grantKnown grants what this node knows of but for what comes from others: what it had
+// told in an earlier life, since its disk may lack what it had taken back itself; and notes
+// its own wishes of this life, which were granted when they were made.
 func (r *reader) grantKnown() {
 	r.mu.Lock()
 	known := r.standing.all(r.Now()).Wishes
 	r.mu.Unlock()
-	r.grant(known)
-	for _, w := range known {
-		if w.Node == r.Node && w.Number > r.Kept && r.Restored[w.Series] {
-			r.fulfil(w, r.Now())
-		}
-	}
+	r.grant(slices.DeleteFunc(known, func(w deltas.Wish) bool { return w.Number == 0 }))
 }
 
 // tellGranted lets the server know what was granted before the last time that this node
@@ -94,22 +89,37 @@ func (r *reader) toldGranted(lost bool) {
 	}
 }
 
-// recall reads up to where this node has granted wishes in an earlier life.
+// recall reads up to where this node has granted wishes in an earlier life, before it says
+// that it is there. If there is nothing it is new to the server, and lets that know since
+// when it is there before anything else.
 func (r *reader) recall(ctx context.Context) error {
+	if r.wishes[""] > 0 {
+		return nil
+	}
+	before := r.Now()
 	results, err := r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
-		return []valkey.Completed{b.Hgetall().Key(r.wishesKey()).Build()}
+		return []valkey.Completed{b.Time().Build(), b.Hgetall().Key(r.wishesKey()).Build()}
 	})
 	if err != nil {
 		return err
 	}
-	granted, err := results[0].AsStrMap()
+	server, err := serverTime(results[0])
 	if err != nil {
 		return err
 	}
-	for node, text := range granted {
+	r.clock = skewOf(server, before, r.Now())
+	granted, err := results[1].AsStrMap()
+	if err != nil {
+		return err
+	}
+	for who, text := range granted {
 		if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-			r.wishes[node] = max(r.wishes[node], n)
+			r.wishes[who] = n
 		}
+	}
+	if r.wishes[""] == 0 {
+		r.wishes[""] = max(r.floor(), 1)
+		r.settled[""] = r.wishes[""]
 	}
 	return nil
 }

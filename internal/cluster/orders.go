@@ -11,23 +11,28 @@ import (
 )
 
 const (
-	maxWishes = 256 << 10 // bytes, as they are told: 900 removals of the longest texts, 8,000 of addresses
-	maxEnds   = 10_000    // of penalties
+	maxWishes = 256 << 10           // bytes, as they are told: 700 removals of the longest texts, some 4,000 of addresses
+	maxEnds   = 10_000              // of penalties
+	endsLast  = 31 * 24 * time.Hour // no penalty is longer
 )
 
 // standing are the removals that some node may still have to hear of, whoever has told
 // them: so it does not matter which node, or whether the server, forgets them. Each
 // snapshot of the penalties has all.
 type standing struct {
-	node   string // this one
 	wishes []deltas.Wish
-	size   int                          // bytes
-	heard  map[string]uint64            // by node: the number of its last wish that is known
-	ends   map[policy.Penalty]time.Time // by penalty without its times: when all are over that ended with it
+	size   int                             // bytes
+	heard  map[wisher]uint64               // the number of the last wish that is known
+	ends   map[policy.PenaltyKey]time.Time // when one was removed last, by the server's clock
 }
 
-func newStanding(node string) standing {
-	return standing{node: node, heard: make(map[string]uint64), ends: make(map[policy.Penalty]time.Time)}
+// wisher numbers its wishes: a node in one of its lives.
+type wisher struct{ node, life string }
+
+func wisherOf(w *deltas.Wish) wisher { return wisher{w.Node, w.Life} }
+
+func newStanding() standing {
+	return standing{heard: make(map[wisher]uint64), ends: make(map[policy.PenaltyKey]time.Time)}
 }
 
 // put adds wishes, and reports whether older ones had to leave for them.
@@ -44,59 +49,50 @@ func (s *standing) put(all []deltas.Wish) (full bool) {
 	return full
 }
 
-// hear adds wishes that were not known. Each node tells those of a node in the order of
-// their numbers, from some on without a gap.
-func (s *standing) hear(all []deltas.Wish) (full bool) {
-	var fresh []deltas.Wish
+// hear adds wishes that were not known. All tell those of one wisher in the order of their
+// numbers, from some on without a gap.
+func (s *standing) hear(all []deltas.Wish) {
 	for _, w := range all {
-		if w.Number > s.heard[w.Node] {
-			s.heard[w.Node] = w.Number
-			fresh = append(fresh, w)
+		if who := wisherOf(&w); w.Number > s.heard[who] {
+			s.heard[who] = w.Number
+			s.put([]deltas.Wish{w})
 		}
 	}
-	return s.put(fresh)
 }
 
-// end notes the end of a penalty and reports whether it says anything new.
+// end notes that a penalty was removed and reports whether it was not known.
 func (s *standing) end(p policy.Penalty) (isNew bool) {
-	over := p.Over
-	p.Over = time.Time{}
-	if known, ended := s.ends[p]; ended && (policy.Penalty{Until: over}).IsOver(known) {
+	if s.isEnded(p) {
 		return false
 	}
-	if s.ends[p] = over; len(s.ends) > maxEnds {
-		delete(s.ends, s.firstOver())
+	s.ends[p.Key()] = p.Since
+	if len(s.ends) > maxEnds {
+		times := slices.SortedFunc(maps.Values(s.ends), time.Time.Compare)
+		s.forgetEnds(times[maxEnds/10]) // many at once, since to find them takes its time
 	}
 	return true
 }
 
-// firstOver is the penalty whose end is of no use first.
-func (s *standing) firstOver() (first policy.Penalty) {
-	var at time.Time
-	for p, over := range s.ends {
-		if at.IsZero() || over.Before(at) {
-			first, at = p, over
-		}
-	}
-	return first
+func (s *standing) forgetEnds(until time.Time) {
+	maps.DeleteFunc(s.ends, func(_ policy.PenaltyKey, removed time.Time) bool { return !removed.After(until) })
 }
 
-// isOver reports whether the penalty has been ended.
-func (s *standing) isOver(p policy.Penalty) bool {
-	who := p
-	who.Until = time.Time{}
-	over, ended := s.ends[who]
-	return ended && p.IsOver(over)
+// isEnded reports whether the penalty has been removed, of a removal whether one as late is
+// known.
+func (s *standing) isEnded(p policy.Penalty) bool {
+	removed, ever := s.ends[p.Key()]
+	return ever && p.IsEnded(removed)
 }
 
-// number gives numbers, from one on, to wishes of this node that have none, and returns
+// number gives numbers, from one on, to wishes of this life that have none, and returns
 // them.
 func (s *standing) number(from uint64) (fresh []deltas.Wish) {
 	for i := range s.wishes {
 		w := &s.wishes[i]
 		if w.Number == 0 {
-			s.heard[s.node] = max(s.heard[s.node]+1, from)
-			w.Number = s.heard[s.node]
+			who := wisherOf(w)
+			s.heard[who] = max(s.heard[who]+1, from)
+			w.Number = s.heard[who]
 			fresh = append(fresh, *w)
 		}
 	}
@@ -112,13 +108,12 @@ func (s *standing) all(now time.Time) (o deltas.Orders) {
 		s.size -= w.Size()
 		return true
 	})
-	maps.DeleteFunc(s.ends, func(_ policy.Penalty, over time.Time) bool { return !over.After(now) })
-	for p, over := range s.ends {
-		p.Over = over
-		o.Ended = append(o.Ended, p)
+	s.forgetEnds(now.Add(-endsLast))
+	for k, removed := range s.ends {
+		o.Ended = append(o.Ended, policy.Penalty{Rule: k.Rule, Shadow: k.Shadow, Subject: k.Subject, Since: removed})
 	}
 	o.Wishes = slices.SortedStableFunc(slices.Values(s.wishes), func(a, b deltas.Wish) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Number, b.Number))
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Life, b.Life), cmp.Compare(a.Number, b.Number))
 	})
 	return o
 }
@@ -130,8 +125,9 @@ func (c *Cluster) note(b *deltas.Batch) (ended []policy.Penalty) {
 	c.mu.Lock()
 	full := c.standing.put(wishes)
 	for _, p := range b.Penalties {
-		if p.Until.IsZero() && c.standing.end(p) {
-			ended = append(ended, p)
+		if p.Until.IsZero() && c.standing.end(c.byServer(p)) {
+			ended = append(ended, c.byServer(p))
+			c.foreign.Merge(p)
 			c.Engine().EndPenalty(p, b.Now) // another node may have told it since then
 		}
 	}
@@ -151,7 +147,7 @@ func (c *Cluster) wishesIn(b *deltas.Batch) (all []deltas.Wish) {
 			if !d.IsWish() {
 				break // they are the first
 			}
-			all = append(all, deltas.Wish{Node: c.Node, Until: until, Series: s.Definition.Name, Delta: d})
+			all = append(all, deltas.Wish{Node: c.Node, Life: c.incarnation, Until: until, Series: s.Definition.Name, Delta: d})
 		}
 	}
 	return all
@@ -160,22 +156,37 @@ func (c *Cluster) wishesIn(b *deltas.Batch) (all []deltas.Wish) {
 // orders are the penalties that this node has imposed itself, and removals. A snapshot of
 // them is whole at once: at its begin a batch tells all penalties that run.
 func (c *Cluster) orders(all []entry, ch *chain, b *deltas.Batch, ended []policy.Penalty) []entry {
-	fresh := deltas.Orders{Imposed: c.ownPenalties(b.Penalties, b.Now), Ended: ended}
-	var whole deltas.Orders
 	c.mu.Lock()
-	fresh.Wishes = c.standing.number(c.number)
+	fresh := deltas.Orders{Imposed: c.ownPenalties(b.Penalties), Ended: ended, Wishes: c.standing.number(c.number)}
+	var whole deltas.Orders
 	if b.Begin {
 		whole = c.standing.all(b.Now)
+		whole.Imposed = fresh.Imposed
+		c.foreign.Forget(b.Now)
 	}
 	c.mu.Unlock()
 	if b.Begin || len(fresh.Imposed)+len(fresh.Ended)+len(fresh.Wishes) > 0 {
 		all = append(all, ch.batch(c.number, deltas.AppendOrders(nil, &fresh)))
 	}
 	if b.Begin {
-		whole.Imposed = fresh.Imposed
 		all = append(all, ch.part(c.number, deltas.AppendOrders(nil, &whole), true))
 	}
 	return all
+}
+
+// byServer is a penalty of this node with its times by the server's clock, as nodes tell
+// them and removals stand, and byOwn one that was told by this node's. The lock is held.
+func (c *Cluster) byServer(p policy.Penalty) policy.Penalty { return shifted(p, -c.ahead) }
+func (c *Cluster) byOwn(p policy.Penalty) policy.Penalty    { return shifted(p, c.ahead) }
+
+func shifted(p policy.Penalty, by time.Duration) policy.Penalty {
+	if !p.Since.IsZero() {
+		p.Since = p.Since.Add(by)
+	}
+	if !p.Until.IsZero() {
+		p.Until = p.Until.Add(by)
+	}
+	return p
 }
 
 // hearOrders does what a node has told: it notes removals, ends penalties and runs those
@@ -186,14 +197,16 @@ func (c *Cluster) hearOrders(node string, o *deltas.Orders, now time.Time) {
 	defer c.mu.Unlock()
 	c.standing.hear(o.Wishes)
 	for _, p := range o.Ended {
-		c.standing.end(p)
-		c.foreign.Merge(p)
-		e.EndPenalty(p, now)
+		if c.standing.end(p) {
+			c.foreign.Merge(p)
+		}
+		e.EndPenalty(c.byOwn(p), now)
 	}
 	for _, p := range o.Imposed {
-		if c.standing.isOver(p) {
+		if c.standing.isEnded(p) {
 			continue
 		}
+		p = c.byOwn(p)
 		if node != "" {
 			c.foreign.Merge(p)
 		}
@@ -203,15 +216,11 @@ func (c *Cluster) hearOrders(node string, o *deltas.Orders, now time.Time) {
 
 // ownPenalties are those that were imposed but for what others have told, so that each is
 // told once, not by every node. What is left of a second is no reason to tell it again.
-func (c *Cluster) ownPenalties(all []policy.Penalty, now time.Time) (own []policy.Penalty) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.foreign.Running(now)
+// The lock is held.
+func (c *Cluster) ownPenalties(all []policy.Penalty) (own []policy.Penalty) {
 	for _, p := range all {
-		who := p
-		who.Until = time.Time{}
-		if theirs, ok := c.foreign[who]; !p.Until.IsZero() && (!ok || p.Until.Sub(theirs) > time.Second) {
-			own = append(own, p)
+		if theirs, ok := c.foreign[p.Key()]; !p.Until.IsZero() && (!ok || p.Until.Sub(theirs) > time.Second) {
+			own = append(own, c.byServer(p))
 		}
 	}
 	return own

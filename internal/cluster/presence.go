@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -40,6 +39,21 @@ func skewOf(server, before, after time.Time) skew {
 	return skew{before.Add(half).Sub(server), half}
 }
 
+// refine takes a new measurement unless it only says less exactly the same.
+func (s skew) refine(by skew) skew {
+	if by.margin > s.margin && (by.ahead-s.ahead).Abs() <= by.margin+s.margin {
+		return s
+	}
+	return by
+}
+
+// setAhead lets the taker know this node's clock.
+func (r *reader) setAhead() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ahead = r.clock.ahead
+}
+
 func (c *Cluster) role() string {
 	if c.Manager {
 		return "manager"
@@ -60,9 +74,9 @@ func (r *reader) beat(ctx context.Context) error {
 			b.Time().Build(),
 			b.Hgetall().Key(nodes).Build(),
 			b.Set().Key(r.openKey(r.Node)).Value(string(open)).Px(openLasts).Build(),
-			b.Hset().Key(nodes).FieldValue().FieldValue(r.Node, string(self)).Build(),
 		}
-		return append(all, r.tellGranted(b)...)
+		all = append(all, r.tellGranted(b)...) // it is no longer new when the server has heard of it
+		return append(all, b.Hset().Key(nodes).FieldValue().FieldValue(r.Node, string(self)).Build())
 	})
 	if err != nil {
 		return err
@@ -76,7 +90,8 @@ func (r *reader) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.clock = skewOf(server, before, r.Now())
+	r.clock = r.clock.refine(skewOf(server, before, r.Now()))
+	r.setAhead()
 	there, err := results[1].AsStrMap()
 	if err != nil {
 		return err
@@ -135,8 +150,6 @@ func (r *reader) compareSelf(kept string) (lost, again, taken bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.acked == 0 && !known:
-		r.wishes[""], r.granted[""] = r.floor(), r.floor()
 	case r.acked == 0:
 	case !known, p.Life == r.incarnation && p.Time < r.acked:
 		lost = true
@@ -283,22 +296,25 @@ func openOf(payload []byte) map[series.Key]int64 {
 	return open
 }
 
-// leave says that no session is open any more, and what was granted. If the server does
-// not hear it, the others know in half a minute.
+// leave says that no session is open any more. If the server does not hear it, the others
+// know in half a minute. A node that has not said that it is there says nothing: it may
+// be one that cannot start, and have counts in the cluster from before.
 func (r *reader) leave(ctx context.Context) {
+	if r.acked == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	maps.Copy(r.settled, r.granted)
 	r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
 		r.self.Sessions, r.self.Open = 0, ""
 		self, err := json.Marshal(r.self)
 		if err != nil {
 			panic(err) // texts and numbers are JSON
 		}
-		return append(r.tellGranted(b),
+		return []valkey.Completed{
 			b.Del().Key(r.openKey(r.Node)).Build(),
 			b.Hset().Key(clusterKey(r.Name, "nodes")).FieldValue().FieldValue(r.Node, string(self)).Build(),
-		)
+		}
 	})
 }
 

@@ -21,7 +21,7 @@ type reader struct {
 	nodes   map[string]*presence // as they were seen last, without this one
 	heard   map[string]*heard
 	back    map[string]bool   // by topic: what this node has told in an earlier life is read
-	wishes  map[string]uint64 // by node: the last one that this node has granted; of "", see floor
+	wishes  map[string]uint64 // by life of a node: the last one that this node has granted; of "" see floor
 	granted map[string]uint64 // those of them since it has said last that it is there
 	settled map[string]uint64 // those before that, which the server does not know of yet
 	clock   skew
@@ -107,6 +107,9 @@ func (r *reader) tick(ctx context.Context) error {
 	r.follow()
 	if r.isToBeat() {
 		r.endOpen()
+		if err := r.recall(ctx); err != nil {
+			return err
+		}
 		if err := r.beat(ctx); err != nil {
 			return err
 		}

@@ -62,11 +62,10 @@ func (e *Encoder) Append(buf []byte, b *Batch, wanted func(*Series) bool) []byte
 	for _, s := range series {
 		buf = e.appendSeries(buf, s, b.Begin)
 	}
-	return AppendPenalties(buf, b.Penalties)
+	return appendPenalties(buf, b.Penalties)
 }
 
-// AppendPenalties appends penalties, as a part of orders or of a batch.
-func AppendPenalties(buf []byte, penalties []policy.Penalty) []byte {
+func appendPenalties(buf []byte, penalties []policy.Penalty) []byte {
 	buf = binary.AppendUvarint(buf, uint64(len(penalties)))
 	for _, p := range penalties {
 		buf = appendPenalty(buf, p)

@@ -12,7 +12,7 @@ import (
 // Orders are what nodes of a cluster tell each other beside counts.
 type Orders struct {
 	Imposed []policy.Penalty
-	Ended   []policy.Penalty // with Over
+	Ended   []policy.Penalty // removed, at Since
 	Wishes  []Wish
 }
 
@@ -20,7 +20,8 @@ type Orders struct {
 // key or a block.
 type Wish struct {
 	Node   string    // which wishes it
-	Number uint64    // higher than those of the node's wishes before
+	Life   string    // of the node: another one after a restart
+	Number uint64    // higher than those of that life's wishes before
 	Until  time.Time // when all has left that it is about; whole seconds
 	Series string
 	Delta  series.Delta // a [series.Wish]
@@ -28,13 +29,12 @@ type Wish struct {
 
 // AppendOrders appends orders, which [DecodeOrders] reads.
 func AppendOrders(buf []byte, o *Orders) []byte {
-	buf = AppendPenalties(buf, o.Imposed)
-	ends := make([]policy.Penalty, len(o.Ended))
-	for i, p := range o.Ended {
-		p.Until = p.Over
-		ends[i] = p
+	for _, penalties := range [][]policy.Penalty{o.Imposed, o.Ended} {
+		buf = appendPenalties(buf, penalties)
+		for _, p := range penalties {
+			buf = binary.AppendVarint(buf, p.Since.UnixNano())
+		}
 	}
-	buf = AppendPenalties(buf, ends)
 	buf = binary.AppendUvarint(buf, uint64(len(o.Wishes)))
 	for i := range o.Wishes {
 		buf = o.Wishes[i].append(buf)
@@ -43,7 +43,7 @@ func AppendOrders(buf []byte, o *Orders) []byte {
 }
 
 func (w *Wish) append(buf []byte) []byte {
-	buf = appendText(buf, w.Node)
+	buf = appendText(appendText(buf, w.Node), w.Life)
 	buf = binary.AppendUvarint(buf, w.Number)
 	buf = binary.AppendVarint(buf, w.Until.Unix())
 	buf = appendText(buf, w.Series)
@@ -60,19 +60,24 @@ func (w *Wish) Size() int {
 // DecodeOrders is the inverse of [AppendOrders]. The error is [ErrPayload].
 func DecodeOrders(payload []byte) (Orders, error) {
 	r := reader{rest: payload}
-	o := Orders{Imposed: r.penalties(), Ended: r.penalties(), Wishes: r.wishes()}
-	for i := range o.Ended {
-		p := &o.Ended[i]
-		p.Over, p.Until = p.Until, time.Time{}
-	}
+	o := Orders{Imposed: r.datedPenalties(), Ended: r.datedPenalties(), Wishes: r.wishes()}
 	if !r.isAtEnd() {
 		return Orders{}, ErrPayload
 	}
 	return o, nil
 }
 
+// datedPenalties are some with Since.
+func (r *reader) datedPenalties() []policy.Penalty {
+	all := r.penalties()
+	for i := range all {
+		all[i].Since = time.Unix(0, r.varint())
+	}
+	return all
+}
+
 func (r *reader) wishes() []Wish {
-	all := make([]Wish, r.length(6))
+	all := make([]Wish, r.length(7))
 	for i := range all {
 		all[i] = r.wish()
 	}
@@ -80,7 +85,7 @@ func (r *reader) wishes() []Wish {
 }
 
 func (r *reader) wish() (w Wish) {
-	w.Node = r.text()
+	w.Node, w.Life = r.text(), r.text()
 	w.Number = r.uvarint()
 	w.Until = time.Unix(r.varint(), 0)
 	w.Series = r.text()

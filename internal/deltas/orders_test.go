@@ -15,10 +15,10 @@ func TestOrdersAreReadAsTheyWereWritten(t *testing.T) {
 	network := policy.Subject{Network: netip.MustParsePrefix("198.51.100.0/24")}
 	until := time.Unix(2_000_000_000, 0)
 	whole := Orders{
-		Imposed: []policy.Penalty{{Rule: "flood", Subject: policy.Subject{Text: "alice"}, Until: until}},
-		Ended:   []policy.Penalty{{Rule: "flood", Shadow: true, Subject: network, Over: until.Add(time.Nanosecond)}},
+		Imposed: []policy.Penalty{{Rule: "flood", Subject: policy.Subject{Text: "alice"}, Since: until.Add(-time.Hour), Until: until}},
+		Ended:   []policy.Penalty{{Rule: "flood", Shadow: true, Subject: network, Since: until.Add(time.Nanosecond)}},
 		Wishes: []Wish{
-			{Node: "mx1", Number: 1, Until: until, Series: "users", Delta: series.Wish(series.TextKey("alice"), 0)},
+			{Node: "mx1", Life: "1f", Number: 1, Until: until, Series: "users", Delta: series.Wish(series.TextKey("alice"), 0)},
 			{Node: "mx2", Number: 1, Until: until.Add(time.Hour), Series: "clients", Delta: series.Wish(address, 32)},
 			{Node: "mx2", Number: 3, Until: until, Series: "clients", Delta: series.Wish(address, 24)},
 			{Node: "mx2", Number: 1 << 60, Until: until, Series: "clients", Delta: series.Wish(series.AddrKey(netip.MustParseAddr("2001:db8::")), 64)},
