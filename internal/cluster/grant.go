@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/valkey-io/valkey-go"
@@ -17,11 +16,11 @@ func (r *reader) grant(wishes []deltas.Wish) {
 	now := r.Now()
 	for _, w := range wishes {
 		who := w.Node + " " + w.Life
-		if w.Number <= r.grantedOf(who, w.Node) {
+		if w.Life == r.incarnation || w.Number <= r.grantedOf(who, w.Node) {
 			continue
 		}
 		r.wishes[who], r.granted[who] = w.Number, w.Number
-		if t := r.topics[w.Series]; t != nil && t.lasting != nil && w.Until.After(now) && w.Life != r.incarnation {
+		if t := r.topics[w.Series]; t != nil && t.lasting != nil && w.Until.After(now) {
 			t.lasting.MergeShare(w.Node, w.Delta, now)
 		}
 	}
@@ -55,14 +54,23 @@ func (r *reader) floor() uint64 {
 	return uint64(max(int64(begun)-r.clock.ahead.Milliseconds(), 0))
 }
 
-// grantKnown grants what this node knows of but for what comes from others: what it had
-// told in an earlier life, since its disk may lack what it had taken back itself; and notes
-// its own wishes of this life, which were granted when they were made.
+// noteOwn notes this life's own wishes, which were granted when they were made.
+func (r *reader) noteOwn() {
+	r.mu.Lock()
+	last := r.standing.heard[wisher{r.Node, r.incarnation}]
+	r.mu.Unlock()
+	if who := r.Node + " " + r.incarnation; last > r.wishes[who] {
+		r.wishes[who], r.granted[who] = last, last
+	}
+}
+
+// grantKnown grants what this node had told in an earlier life, its own wishes and others':
+// its disk may lack what it had taken back.
 func (r *reader) grantKnown() {
 	r.mu.Lock()
 	known := r.standing.all(r.Now()).Wishes
 	r.mu.Unlock()
-	r.grant(slices.DeleteFunc(known, func(w deltas.Wish) bool { return w.Number == 0 }))
+	r.grant(known)
 }
 
 // tellGranted lets the server know what was granted before the last time that this node

@@ -618,6 +618,45 @@ func TestNumbersThatAreLowerThanThoseThatWereRead(t *testing.T) {
 	expect(t, []*node{mx1, mx2}, map[int]int64{2: 3})
 }
 
+// A node counts a key anew that it has removed itself, and is started anew: what it had
+// told in its earlier life has the removal still.
+func TestANodeDoesNotGrantItsOwnRemovalAgain(t *testing.T) {
+	for name, kept := range map[string]bool{"read back from the server": false, "kept on a disk": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			mx := newNode(t, s.path, "mx1", nodeOptions{})
+			mx.settled()
+			mx.add(1, 10)
+			mx.engine.Lasting("clients").Remove(addr(1), mx.now())
+			mx.add(1, 5)
+			eventually(t, func() error {
+				n, err := s.do("HLEN", clusterKey("test", "wishes:mx1")).AsInt64()
+				if err == nil && n != 2 { // since when it is there, and its own
+					err = fmt.Errorf("%d wishes are noted as granted, want 2", n)
+				}
+				return err
+			})
+			mx.snapshot()
+			mx.stop()
+			var o nodeOptions
+			if kept {
+				o.persist = true
+				o.link = func(o *Options) {
+					o.Restored, o.Kept = map[string]bool{"clients": true}, uint64(mx.now().UnixMilli())
+				}
+			}
+			mx = newNode(t, s.path, "mx1", o)
+			if kept {
+				mx.add(1, 5)
+			}
+			mx.settled()
+			mx.add(2, 1)
+			mx.settled()
+			expect(t, []*node{mx}, map[int]int64{1: 5, 2: 1})
+		})
+	}
+}
+
 // A node is killed before its disk has what it has taken back.
 func TestARemovalThatTheDiskLacks(t *testing.T) {
 	s := newServer(t)
@@ -626,6 +665,7 @@ func TestARemovalThatTheDiskLacks(t *testing.T) {
 	mx.engine.Lasting("clients").Remove(addr(1), mx.now())
 	mx.snapshot()
 	mx.stop()
+	s.do("HDEL", clusterKey("test", "wishes:mx1"), "mx1 "+mx.cluster.incarnation) // it has not told that yet
 	kept := func(o *Options) {
 		o.Restored, o.Kept = map[string]bool{"clients": true}, uint64(mx.now().Add(-time.Minute).UnixMilli())
 	}

@@ -67,6 +67,7 @@ func (r *reader) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.noteOwn()
 	nodes := clusterKey(r.Name, "nodes")
 	before := r.Now()
 	results, err := r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
