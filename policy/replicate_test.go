@@ -317,7 +317,7 @@ func TestOnlyPenaltiesThatWereImposedBeforeEnd(t *testing.T) {
 		{"before, and kept", -time.Second, 10 * time.Minute, true, 0},
 		{"after, and kept", time.Second, 10 * time.Minute, true, 1},
 	} {
-		w := newWorld(t, strings.Replace(flood, "10m", fmt.Sprint(row.length/time.Second), 1))
+		w := newWorld(t, strings.Replace(flood, "10m", fmt.Sprint(int(row.length.Seconds())), 1))
 		end := policy.Penalty{Rule: "flood", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Since: w.now}
 		w.now = w.now.Add(row.imposed)
 		p := end

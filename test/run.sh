@@ -3,7 +3,7 @@
 # Go: it installs what it needs and says so. Ends at the first failure.
 #
 #   test/run.sh                 as root, or as a user who may sudo
-#   FUZZTIME=10m test/run.sh    fuzzes longer than the usual 15 seconds a target
+#   FUZZTIME=10m test/run.sh    fuzzes longer than the usual 10 seconds a target
 set -euo pipefail
 umask 022
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # a Debian user has no sbin
@@ -76,7 +76,7 @@ inputs() { find "$(go list -f '{{.Dir}}' "$1")" -path "*/testdata/fuzz/$2/*" | w
 fuzz() {
 	local package=$1 target=$2 kept said
 	kept=$(inputs "$package" "$target")
-	if said=$(go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-15s}" "$package" 2>&1 | tee >(cat >&2)); then
+	if said=$(go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-10s}" "$package" 2>&1 | tee >(cat >&2)); then
 		return
 	fi
 	[[ $(inputs "$package" "$target") == "$kept" ]] || return

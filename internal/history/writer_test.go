@@ -2,6 +2,7 @@ package history
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -564,6 +565,9 @@ func (s story) live(dir string, journal uint64) {
 	}
 }
 
+// kills is few enough for each run of all tests.
+var kills = flag.Int("kills", 12, "how often a writer, up to 40 times, and a maintainer are killed")
+
 // TestNothingIsLostOrDoubledByAKill kills a writer at random moments, some of them when
 // it writes, and goes on with what its journal has.
 func TestNothingIsLostOrDoubledByAKill(t *testing.T) {
@@ -575,7 +579,7 @@ func TestNothingIsLostOrDoubledByAKill(t *testing.T) {
 		aStory().live(dir, journal)
 		return
 	}
-	kills := 40
+	kills := min(*kills, 40)
 	if testing.Short() {
 		kills = 6
 	}
