@@ -105,9 +105,7 @@ func TestPenaltiesReachAllNodesOnce(t *testing.T) {
 
 func TestAPenaltyThatAnotherNodeHasEndedDoesNotComeBackAtARestart(t *testing.T) {
 	s := newServer(t)
-	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
-	a.others(1)
-	b.others(1)
+	a, b := twoNodes(t, s.path, "a", "b")
 	running := func(n *node, want int) {
 		t.Helper()
 		eventually(t, func() error {
@@ -209,9 +207,7 @@ func TestANodeThatIsStartedAgainCountsOn(t *testing.T) {
 
 func TestPersistThatIsTurnedOnLosesNoCounts(t *testing.T) {
 	s := newServer(t)
-	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})
-	a.others(1)
-	b.others(1)
+	a, b := twoNodes(t, s.path, "a", "b")
 	a.add(1, 10)
 	expect(t, []*node{a, b}, map[int]int64{1: 10})
 	a.settled()

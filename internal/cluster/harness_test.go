@@ -392,6 +392,14 @@ func (n *node) demand() {
 	c.begun = time.Time{}
 }
 
+// twoNodes are some that have heard of each other.
+func twoNodes(t testing.TB, address, one, other string) (a, b *node) {
+	a, b = newNode(t, address, one, nodeOptions{}), newNode(t, address, other, nodeOptions{})
+	a.others(1)
+	b.others(1)
+	return a, b
+}
+
 func threeNodes(t testing.TB, address string) []*node {
 	nodes := make([]*node, 3)
 	for i := range nodes {

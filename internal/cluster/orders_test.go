@@ -512,9 +512,7 @@ func TestANewNodeWhoseFirstWordFails(t *testing.T) {
 // As where a port is in use: the node's counts of before stay in the cluster.
 func TestANodeThatEndsBeforeItHasSaidAnything(t *testing.T) {
 	s := newServer(t)
-	mx1, mx2 := newNode(t, s.path, "mx1", nodeOptions{}), newNode(t, s.path, "mx2", nodeOptions{})
-	mx1.others(1)
-	mx2.others(1)
+	mx1, mx2 := twoNodes(t, s.path, "mx1", "mx2")
 	mx1.add(1, 5)
 	expect(t, []*node{mx1, mx2}, map[int]int64{1: 5})
 	mx1.settled()
