@@ -70,10 +70,15 @@ type link struct {
 	writeBy  time.Time // the write deadline in force
 }
 
-func newLink(conn net.Conn, closing *atomic.Bool, waits *Timeouts) *link {
-	l := &link{conn: conn, closing: closing, waits: waits, ack: newAcker(conn)}
-	l.in.src = l
-	return l
+// begin serves a new connection. Buffers stay, but for those that something large
+// has made.
+func (l *link) begin(conn net.Conn, closing *atomic.Bool, waits *Timeouts) {
+	l.in.reset(l)
+	out := l.out[:0]
+	if cap(out) > smallBuffer {
+		out = nil
+	}
+	*l = link{conn: conn, closing: closing, waits: waits, ack: newAcker(conn), in: l.in, out: out}
 }
 
 // next reads the next frame.

@@ -121,7 +121,7 @@ var macroStages = [...]wire.Stage{
 type macroDemand struct {
 	wanted  macroSet
 	sources [len(macroStages)][]macroSource // by the stage at which they are read
-	lists   []byte                          // as the negotiation asks for them
+	lists   string                          // as the negotiation asks for them
 }
 
 func newMacroDemand(uses *policy.Uses) macroDemand {
@@ -142,10 +142,12 @@ func newMacroDemand(uses *policy.Uses) macroDemand {
 	}
 	// Sendmail 8.17 honours the list of eom only beside one of eoh.
 	ask[policy.EOH] |= ask[policy.EOM]
+	var lists []byte
 	for s, set := range ask {
 		d.wanted |= set
-		d.lists = appendList(d.lists, macroStages[s], set)
+		lists = appendList(lists, macroStages[s], set)
 	}
+	d.lists = string(lists)
 	return d
 }
 
@@ -258,6 +260,10 @@ func (t *macroTable) keep(m macro, value []byte) string {
 	}
 	return string(value)
 }
+
+// reset ends all stages. What the slots had is still good to be found again: most
+// macros of the MTA itself are the same for each client.
+func (t *macroTable) reset() { clear(t.said[:]) }
 
 // enter begins a stage: what later stages had said is over.
 func (t *macroTable) enter(s policy.Stage) { clear(t.said[s+1:]) }

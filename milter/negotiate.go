@@ -126,13 +126,15 @@ func (d *demand) answer(o offer) offer {
 
 // append appends the frame of the answer.
 func (d *demand) append(b []byte, answer offer) []byte {
-	data := binary.BigEndian.AppendUint32(nil, answer.version)
-	data = binary.BigEndian.AppendUint32(data, uint32(answer.actions))
-	data = binary.BigEndian.AppendUint32(data, uint32(answer.protocol))
+	var bits [offerSize]byte
+	binary.BigEndian.PutUint32(bits[:], answer.version)
+	binary.BigEndian.PutUint32(bits[4:], uint32(answer.actions))
+	binary.BigEndian.PutUint32(bits[8:], uint32(answer.protocol))
+	lists := ""
 	if answer.actions&wire.OptSetSymList != 0 {
-		data = append(data, d.macros.lists...)
+		lists = d.macros.lists
 	}
-	return appendFrame(b, byte(wire.CodeOptNeg), string(data))
+	return appendFrame(b, byte(wire.CodeOptNeg), string(bits[:]), lists)
 }
 
 // lacking says in words what the policy needs and the MTA does not offer; the

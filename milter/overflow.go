@@ -29,7 +29,8 @@ var connectOnly = newDemand(policy.Uses{
 func (s *session) turnAway() {
 	defer s.rescue()
 	s.server.warn("max_sessions are open; answering on_error", nil, "max_sessions", s.server.inForce.Load().MaxSessions)
-	end := time.AfterFunc(s.link.waits.Negotiate, func() { s.link.conn.Close() })
+	conn := s.link.conn
+	end := time.AfterFunc(s.link.waits.Negotiate, func() { conn.Close() })
 	defer end.Stop()
 	s.part(s.turnAwayAtConnect())
 }

@@ -126,10 +126,11 @@ func (s *Server) admit(d *door, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	l := newLink(conn, &s.closing, &s.inForce.Load().Timeouts)
-	if s.enter(&session{server: s, door: d, link: l}) {
+	entering := s.newSession(d, conn)
+	if s.enter(entering) {
 		return
 	}
+	entering.retire()
 	conn.Close()
 	if !s.closing.Load() {
 		s.Stats.Overflow.Add(1)
@@ -146,10 +147,10 @@ func (s *Server) enter(new *session) bool {
 		return false
 	case !s.sessions.full():
 		s.Stats.Sessions.Add(1)
-		s.begin(&s.sessions, new.link, new.run)
+		s.begin(&s.sessions, new, new.run)
 	case !s.away.full():
 		s.Stats.TurnedAway.Add(1)
-		s.begin(&s.away, new.link, new.turnAway)
+		s.begin(&s.away, new, new.turnAway)
 	default:
 		return false
 	}
@@ -157,20 +158,20 @@ func (s *Server) enter(new *session) bool {
 }
 
 // begin requires that mu is held.
-func (s *Server) begin(c *crowd, l *link, run func()) {
-	c.links[l] = true
+func (s *Server) begin(c *crowd, new *session, run func()) {
+	c.links[&new.link] = true
 	s.running.Go(func() {
-		defer s.forget(c, l)
+		defer s.forget(c, new)
 		run()
 	})
 }
 
-func (s *Server) forget(c *crowd, l *link) {
-	l.conn.Close()
-	l.in.close()
+func (s *Server) forget(c *crowd, ended *session) {
+	ended.link.conn.Close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(c.links, l)
+	delete(c.links, &ended.link)
+	s.mu.Unlock()
+	ended.retire()
 }
 
 // Sessions is how many are open, and how many may be.

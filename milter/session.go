@@ -2,8 +2,10 @@ package milter
 
 import (
 	"errors"
+	"net"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	wire "github.com/emersion/go-milter"
@@ -14,29 +16,58 @@ import (
 // session is one MTA's connection: one SMTP client's dialogue, or several in
 // turn where an MTA uses the connection again. It belongs to one goroutine.
 type session struct {
+	progress
+
+	// These keep their room for the next connection, see idle.
+	link   link
+	ev     policy.Event
+	macros macroTable
+}
+
+// progress is where a session stands.
+type progress struct {
 	server *Server
 	door   *door
-	link   *link
 	now    time.Time // when the frame in hand came
 
 	by     *regime // what it is served by; nil before the negotiation
 	agreed pact    // what was negotiated; version 0 before
 
-	begun  bool // a dialogue is in progress, whose end is still to be counted
-	ev     policy.Event
-	macros macroTable
-	msg    message
+	begun bool // a dialogue is in progress, whose end is still to be counted
+	msg   message
 
 	due  bool // the MTA waits for the answer to the frame in hand
 	mark int  // where in link.out the answer to the frame in hand begins
+
+	failed bool // its own code did
+}
+
+// idle are sessions that serve one connection after the other: most are short,
+// and what they are made of is most of what they would allocate.
+var idle = sync.Pool{New: func() any { return new(session) }}
+
+// newSession makes one for a connection.
+func (s *Server) newSession(d *door, conn net.Conn) *session {
+	n := idle.Get().(*session)
+	n.progress = progress{server: s, door: d}
+	n.link.begin(conn, &s.closing, &s.inForce.Load().Timeouts)
+	return n
+}
+
+// retire leaves a session that nobody knows any more to the next connection. One
+// that failed is not trusted again.
+func (s *session) retire() {
+	if !s.failed {
+		idle.Put(s)
+	}
 }
 
 // begin makes room for a new client's dialogue, on a connection on which this
 // was agreed.
 func (s *session) begin(r *regime, agreed pact) {
-	s.ev = policy.Event{}
+	s.ev.Reset()
 	s.ev.Session, s.ev.Node = s.server.newSessionID(), s.server.Node
-	s.macros = macroTable{}
+	s.macros.reset()
 	s.msg = message{}
 	s.begun = true
 	s.agreed = agreed
@@ -85,6 +116,7 @@ func (s *session) rescue() {
 	if failure == nil {
 		return
 	}
+	s.failed = true
 	s.server.Stats.Panics.Add(1)
 	s.server.Log.Error("a session failed; it is closed", "session", s.ev.Session, "panic", failure, "stack", string(debug.Stack()))
 	s.link.out = s.link.out[:min(s.mark, len(s.link.out))]

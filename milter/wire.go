@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"sync"
 
 	wire "github.com/emersion/go-milter"
 )
@@ -37,17 +36,6 @@ func (e malformed) Error() string { return e.what }
 
 func malformedf(format string, args ...any) error {
 	return malformed{fmt.Sprintf(format, args...)}
-}
-
-// smallBuffers serve one session after the other: most are short, and a buffer
-// of its own is the largest part of what one allocates.
-var smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-
-func newBuffer(size int) []byte {
-	if size <= smallBuffer {
-		return smallBuffers.Get().(*[smallBuffer]byte)[:]
-	}
-	return make([]byte, size)
 }
 
 // frameReader cuts what it reads from src into frames. Its one buffer begins
@@ -84,12 +72,13 @@ func (r *frameReader) next() (frame, error) {
 	return f, nil
 }
 
-// close ends the use of the reader and of its last frame's data.
-func (r *frameReader) close() {
-	if len(r.buf) == smallBuffer {
-		smallBuffers.Put((*[smallBuffer]byte)(r.buf))
+// reset forgets what was read, and a buffer that a large frame has made.
+func (r *frameReader) reset(src io.Reader) {
+	buf := r.buf
+	if len(buf) > smallBuffer {
+		buf = nil
 	}
-	r.buf, r.pos, r.end = nil, 0, 0
+	*r = frameReader{src: src, buf: buf}
 }
 
 // buffered is how many bytes were received and not yet handed out.
@@ -116,7 +105,7 @@ func (r *frameReader) need(n int) error {
 func (r *frameReader) makeRoom(n int) {
 	buf := r.buf
 	if n > len(buf) {
-		buf = newBuffer(max(n, min(2*len(buf), maxFrameRead)))
+		buf = make([]byte, max(n, smallBuffer, min(2*len(buf), maxFrameRead)))
 	}
 	r.end = copy(buf, r.buf[r.pos:r.end])
 	r.pos, r.buf = 0, buf

@@ -78,6 +78,14 @@ func (ev *Event) SetText(a Attribute, value string) {
 	}
 }
 
+// Reset makes the event that of a new session. Room that the engine took for the one
+// before stays.
+func (ev *Event) Reset() {
+	was := &ev.state
+	was.answers.forget(perSession)
+	*ev = Event{state: state{answers: was.answers, counted: was.counted[:0], counts: was.counts, vm: was.vm}}
+}
+
 // ResetGreeting forgets HELO, as a new one begins.
 func (ev *Event) ResetGreeting() {
 	ev.Greeting = Greeting{}
