@@ -131,7 +131,7 @@ func (s *session) part(err error) {
 	s.server.Stats.ended(err)
 	from := s.link.conn.RemoteAddr()
 	switch {
-	case errors.As(err, new(malformed)):
+	case isMalformed(err):
 		s.server.warn("closing a connection: malformed input", nil, "from", from, "session", s.ev.Session, "error", err)
 	case errors.Is(err, errNoFirst), errors.Is(err, errUnended), errors.Is(err, errNoReader):
 		s.server.warn("closing a connection", err, "from", from, "session", s.ev.Session)

@@ -37,7 +37,7 @@ type Stats struct {
 // ended counts why a connection ended, where that is not as it should be.
 func (s *Stats) ended(err error) {
 	switch {
-	case errors.As(err, new(malformed)):
+	case isMalformed(err):
 		s.Malformed.Add(1)
 	case errors.Is(err, errNoFirst):
 		s.TimedOut.Negotiate.Add(1)

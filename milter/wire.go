@@ -2,6 +2,7 @@ package milter
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -33,6 +34,11 @@ type frame struct {
 type malformed struct{ what string }
 
 func (e malformed) Error() string { return e.what }
+
+func isMalformed(err error) bool {
+	_, ok := errors.AsType[malformed](err)
+	return ok
+}
 
 func malformedf(format string, args ...any) error {
 	return malformed{fmt.Sprintf(format, args...)}

@@ -11,7 +11,12 @@ func DefineGauge(name string) *Series {
 
 // settle lets a key go that counts nothing.
 func (t *tree) settle(a address, text string) {
-	if i, place := t.find(a, text); place >= 0 {
-		t.expire(i)
+	i, place := t.find(a, text)
+	if place < 0 {
+		return
+	}
+	if lf := t.leaves.at(i); !t.leaves.row(lf, place).counts(lf.window, t.kept(lf)) {
+		t.drop(i, place)
+		t.tidy(a)
 	}
 }
