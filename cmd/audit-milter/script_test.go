@@ -17,7 +17,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// raceOptions spares each command of the tests the second that the race detector waits at
+// its end by default.
+const raceOptions = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", raceOptions)
 	testscript.Main(m, map[string]func(){"audit-milter": main})
 }
 
@@ -43,6 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Values[receiverKey{}] = &receiver{letters: make(chan []byte, 100)}
 			root, err := filepath.Abs("../..")
 			env.Setenv("ROOT", root)
+			env.Setenv("GORACE", raceOptions)
 			return err
 		},
 	})
@@ -66,7 +72,7 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	bin, _, _ := strings.Cut(ts.Getenv("PATH"), string(filepath.ListSeparator))
 	cmd := exec.Command(filepath.Join(bin, "audit-milter"), "serve", "--config", args[0])
 	cmd.Dir = ts.Getenv("WORK")
-	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "TESTSCRIPT_COVER_DIR=" + ts.Getenv("TESTSCRIPT_COVER_DIR")}
+	cmd.Env = []string{"GORACE=" + raceOptions, "PATH=" + ts.Getenv("PATH"), "TESTSCRIPT_COVER_DIR=" + ts.Getenv("TESTSCRIPT_COVER_DIR")}
 	out, err := os.Create(ts.MkAbs("out"))
 	ts.Check(err)
 	defer out.Close()

@@ -29,7 +29,7 @@ func smallDisk(t *testing.T, size int) string {
 func TestNothingIsLostWhileADiskIsFull(t *testing.T) {
 	dir := smallDisk(t, 512<<10)
 	filler := filepath.Join(dir, "filler")
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var log recordedLog
 		f := newTicks(t, Options{Dir: dir, Log: log.logger()})
 		if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); err == nil {

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
@@ -205,4 +207,13 @@ func age(t testing.TB, dir string, to time.Time) {
 			}
 		}
 	}
+}
+
+// bubble is synctest.Test. The decoders that parquet keeps for the next file belong to
+// the bubble they were made in: two collections let it forget them.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+	runtime.GC()
+	runtime.GC()
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/audit-milter/audit-milter/series"
@@ -123,7 +122,7 @@ func TestWhatIsLoadedAfterAMergeCounts(t *testing.T) {
 }
 
 func TestTwoMayLoadAtTheSameTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // in the same nanosecond
+	bubble(t, func(t *testing.T) { // in the same nanosecond
 		dir := t.TempDir()
 		var loading sync.WaitGroup
 		const many = 20

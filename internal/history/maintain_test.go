@@ -388,7 +388,7 @@ func TestAnEndedContextLeavesEverythingAsItIs(t *testing.T) {
 
 func TestRunWorksEveryFiveMinutesUntilItsContextEnds(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		m, log := maintainer(dir)
 		var passes atomic.Int32

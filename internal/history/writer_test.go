@@ -418,7 +418,7 @@ func TestAClockThatIsHeldIsFollowed(t *testing.T) {
 func TestADiskThatFailsIsTriedAgainAndSaidOnceAMinute(t *testing.T) {
 	dir := t.TempDir()
 	obstacle := seriesDir(dir, "c")
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var log recordedLog
 		f := newTicks(t, Options{Dir: dir, Log: log.logger()})
 		if err := os.WriteFile(obstacle, nil, 0o600); err != nil {
