@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -207,6 +208,22 @@ func age(t testing.TB, dir string, to time.Time) {
 			}
 		}
 	}
+}
+
+// TestMain lets garbage be collected less often: to write a file takes megabytes for a
+// moment, which the race detector makes eight times as many.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
+
+// part is how much of what takes long is enough with -short, for the race detector; all
+// of it runs without.
+func part(all, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return all
 }
 
 // bubble is synctest.Test. The decoders that parquet keeps for the next file belong to

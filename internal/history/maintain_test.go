@@ -430,10 +430,7 @@ func TestNothingIsMissingOrDoubledByAKillWhileFilesAreMerged(t *testing.T) {
 			}
 		}
 	}
-	kills := *kills
-	if testing.Short() {
-		kills = 10
-	}
+	kills := part(*kills, 6)
 	r := rand.New(rand.NewPCG(11, 12))
 	dir := t.TempDir()
 	want := make(totals)

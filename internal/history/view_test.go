@@ -15,7 +15,7 @@ import (
 // Files come, are merged, and those that were replaced go, a step after the other, as
 // fast as they can, while questions are asked. Each of the windows counts one.
 func TestNothingIsMissedOrCountedTwiceWhileFilesAreMerged(t *testing.T) {
-	const windows = 400
+	windows := part(400, 100)
 	dir := t.TempDir()
 	meta := Meta{Series: "connections", Type: series.CIDR, Interval: time.Minute, Node: "mx1"}
 	window := func(i int) time.Time { return someDay.Add(time.Duration(i) * time.Minute) }
@@ -70,13 +70,13 @@ func TestNothingIsMissedOrCountedTwiceWhileFilesAreMerged(t *testing.T) {
 			t.Fatal(err)
 		}
 		// It is what there was at some moment while it was asked.
-		if n := a.Total[0]; n < before || n > windows {
+		if n := a.Total[0]; n < before || n > int64(windows) {
 			t.Fatalf("%d windows are counted, and %d were before", n, before)
 		} else {
 			before = n
 		}
 	}
-	if before != windows {
+	if before != int64(windows) {
 		t.Errorf("%d windows are counted in the end, not %d", before, windows)
 	}
 	t.Logf("asked %d times", asked)

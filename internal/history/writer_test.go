@@ -579,10 +579,7 @@ func TestNothingIsLostOrDoubledByAKill(t *testing.T) {
 		aStory().live(dir, journal)
 		return
 	}
-	kills := min(*kills, 40)
-	if testing.Short() {
-		kills = 6
-	}
+	kills := part(min(*kills, 40), 4)
 	dir := t.TempDir()
 	var journal uint64
 	for range kills {
