@@ -51,18 +51,34 @@ packages=$(go list ./... | grep -v /test/integration)
 step "the comparison of journals compiles"
 (cd internal/state/compare && go vet ./...)
 
+# packages_of prints the packages that files are in.
+packages_of() { dirname "$@" | sort -u | sed 's|^|./|'; }
+
+# go vet has looked at all of it. With -short a test does a part of what one goroutine
+# does alone, where the race detector finds nothing and takes ten times as long.
 step "go test -race"
-go test -race -parallel 4 $packages # many mostly wait
+go test -race -short -vet=off -parallel 4 $packages # many mostly wait
+
+step "go test, of what is a part with -short"
+parts=$(grep -rl --include='*_test.go' 'testing\.Short()' cmd internal milter policy series)
+go test -vet=off $(packages_of $parts)
 
 step "DuckDB reads a history"
-(cd test/duckdb && go vet ./... && go test -count=1 ./...)
+(cd test/duckdb && go vet ./... && go test -vet=off -count=1 ./...)
 
 step "the benchmarks of sessions, for a moment"
-go test -run '^$' -bench . -benchtime 1x ./test/bench -rounds 1 -messages 10
+go test -vet=off -run '^$' -bench . -benchtime 1x ./test/bench -rounds 1 -messages 10
+
+# The bed of the integration tests comes over the network meanwhile.
+test/mta/setup >test/mta/setup.log 2>&1 &
+bed=$!
+trap wait EXIT
 
 # targets prints each fuzz target after its package.
 targets() {
-	go test -list '^Fuzz' $packages | awk '
+	local files
+	files=$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal milter policy series)
+	go test -vet=off -list '^Fuzz' $(packages_of $files) | awk '
 		/^Fuzz/ {names[n++] = $1}
 		/^ok/ {for (i = 0; i < n; i++) print $2, names[i]; n = 0}'
 }
@@ -76,7 +92,7 @@ inputs() { find "$(go list -f '{{.Dir}}' "$1")" -path "*/testdata/fuzz/$2/*" | w
 fuzz() {
 	local package=$1 target=$2 kept said
 	kept=$(inputs "$package" "$target")
-	if said=$(go test -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-10s}" "$package" 2>&1 | tee >(cat >&2)); then
+	if said=$(go test -vet=off -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "${FUZZTIME:-10s}" "$package" 2>&1 | tee >(cat >&2)); then
 		return
 	fi
 	[[ $(inputs "$package" "$target") == "$kept" ]] || return
@@ -96,10 +112,10 @@ step "the systemd unit"
 test/packaging.sh
 
 step "the bed of the integration tests"
-test/mta/setup >test/mta/setup.log 2>&1 || { cat test/mta/setup.log; exit 1; }
+wait $bed || { cat test/mta/setup.log; exit 1; }
 tail -n 1 test/mta/setup.log
 
 step "integration tests, and their benchmark for a moment"
-CI=true go test -race -count=1 -timeout 15m -bench 'Postfix/unix/example-mx/8$' -benchtime 1x ./test/integration -rounds 1 -messages 10
+CI=true go test -race -vet=off -count=1 -timeout 15m -bench 'Postfix/unix/example-mx/8$' -benchtime 1x ./test/integration -rounds 1 -messages 10
 
 step "all is well"
