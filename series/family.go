@@ -27,9 +27,11 @@ type family struct {
 }
 
 type lockedTree struct {
-	mu sync.Mutex
-	tree
+	mu   sync.Mutex
 	adds uint64
+	tree
+
+	_ [64]byte // so that no two trees share a line of the processor's cache
 }
 
 func newFamily(k kind, d Definition, total *atomic.Int64) *family {
