@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -164,4 +165,25 @@ func frames(text string) []string {
 		return nil
 	}
 	return strings.Split(text, " | ")
+}
+
+func TestAConnectionThatNeverNegotiatedIsNotTheSessionBefore(t *testing.T) {
+	inPlace(t, everything, func(p *place) {
+		for range 10 { // not every session is used again
+			m := p.mta()
+			m.hears(``, client)
+			m.write(`Q`)
+			p.dial().writeRaw([]byte("GET / HTTP/1.1\r\n\r\n"))
+			synctest.Wait()
+			time.Sleep(time.Hour) // this is said once a minute
+		}
+		for _, line := range *p.seen.messages {
+			if !strings.Contains(line, " session= ") {
+				t.Errorf("logged %q", line)
+			}
+		}
+		if n := p.seen.said("malformed"); n < 10 {
+			t.Errorf("said %d times", n)
+		}
+	})
 }

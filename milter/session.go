@@ -54,10 +54,11 @@ func (s *Server) newSession(d *door, conn net.Conn) *session {
 	return n
 }
 
-// retire leaves a session that nobody knows any more to the next connection. One
-// that failed is not trusted again.
+// retire leaves a session that nobody knows any more to the next connection, which
+// must find nothing of this client's. One that failed is not trusted again.
 func (s *session) retire() {
 	if !s.failed {
+		s.ev.Reset()
 		idle.Put(s)
 	}
 }

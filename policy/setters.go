@@ -83,6 +83,7 @@ func (ev *Event) SetText(a Attribute, value string) {
 func (ev *Event) Reset() {
 	was := &ev.state
 	was.answers.forget(perSession)
+	clear(was.counted[:cap(was.counted)]) // a series that a reload has dropped stays for nobody
 	*ev = Event{state: state{answers: was.answers, counted: was.counted[:0], counts: was.counts, vm: was.vm}}
 }
 
