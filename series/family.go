@@ -46,7 +46,7 @@ func newFamily(k kind, d Definition, total *atomic.Int64) *family {
 // and few enough that the sum over all of them is cheap and that each of them
 // has many keys to choose from when some have to go.
 func shards(maxKeys int) int {
-	n := min(2*runtime.GOMAXPROCS(0), 64, max(1, maxKeys/1024))
+	n := min(4*runtime.GOMAXPROCS(0), 64, max(1, maxKeys/1024))
 	return 1 << (bits.Len(uint(n)) - 1)
 }
 
