@@ -154,13 +154,18 @@ func (r *reader) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// start puts a node's snapshot in the place of its share.
+// start puts a node's snapshot in the place of its share, and at once the batches behind it
+// that were read before: else the node would count less until they are read again.
 func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *state) error {
 	if s.shape != t.shape {
 		r.differs(t, node, f, s.words)
 		return nil
 	}
 	if whole, err := r.fetch(ctx, f.keys, s); err != nil || !whole {
+		return err
+	}
+	again, err := r.batches(ctx, f.keys, t.shape, s.end, f.last)
+	if err != nil {
 		return err
 	}
 	t.target.drop(node)
@@ -175,7 +180,34 @@ func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *s
 	}
 	t.target.end(node)
 	f.last, f.behind, f.other, f.unread = s.end, false, false, false
+	for _, p := range again {
+		if err := t.target.merge(node, p.number, p.payload); err != nil {
+			r.damaged(t, node, f, err)
+			return nil
+		}
+		f.last = p.number
+		r.heard[node].bytes += int64(len(p.payload))
+	}
 	return nil
+}
+
+// batches are those behind a snapshot that ends with one number, up to another: those
+// that it can go on with.
+func (r *reader) batches(ctx context.Context, k keys, shape string, end, to uint64) (told []part, err error) {
+	for end < to {
+		entries, err := r.stream(ctx, k.batches, end+1, to)
+		if err != nil || len(entries) == 0 {
+			return told, err
+		}
+		for _, e := range entries {
+			b, err := parseBatch(e)
+			if err != nil || b.before > end || b.shape != shape {
+				return told, nil
+			}
+			told, end = append(told, part{b.number, b.payload}), b.number
+		}
+	}
+	return told, nil
 }
 
 // differs says that a node's series is another one by the same name: their counts do
@@ -239,18 +271,6 @@ func (r *reader) earlier(ctx context.Context, t *topic) (begun time.Time, told [
 	if whole, err := r.fetch(ctx, k, s); err != nil || !whole {
 		return begun, nil, err
 	}
-	told, last := s.parts, s.end
-	for {
-		entries, err := r.stream(ctx, k.batches, last+1, math.MaxInt64)
-		if err != nil || len(entries) == 0 {
-			return s.begun, told, err
-		}
-		for _, e := range entries {
-			b, err := parseBatch(e)
-			if err != nil || b.before > last || b.shape != t.shape {
-				return s.begun, told, nil
-			}
-			told, last = append(told, part{b.number, b.payload}), b.number
-		}
-	}
+	behind, err := r.batches(ctx, k, t.shape, s.end, math.MaxInt64)
+	return s.begun, append(s.parts, behind...), err
 }

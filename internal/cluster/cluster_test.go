@@ -205,6 +205,61 @@ func TestANodeThatIsStartedAgainCountsOn(t *testing.T) {
 	}
 }
 
+// Who hears that a node was started anew reads its part again, from a snapshot that lacks
+// what the node has told since then. It counts no less meanwhile.
+func TestAPartThatIsReadAgainCountsNoLessMeanwhile(t *testing.T) {
+	s := newServer(t)
+	reads := newNode(t, s.path, "mx1", nodeOptions{})
+	reads.stop() // from here on it reads when the test says so
+	l := &link{of: &reads.cluster.Options}
+	t.Cleanup(l.close)
+	r := newReader(reads.cluster, l)
+	counts := func(hearsWhoIsThere bool) int64 {
+		t.Helper()
+		r.looked, r.beaten = time.Time{}, r.Now()
+		if hearsWhoIsThere {
+			r.beaten = time.Time{}
+		}
+		if err := r.tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return reads.count(1)
+	}
+	mx := newNode(t, s.path, "mx2", nodeOptions{})
+	tells := func(total int64) {
+		t.Helper()
+		mx.add(1, total-mx.count(1))
+		eventually(t, func() error {
+			if got := counts(false); got != total {
+				return fmt.Errorf("the node counts %d, want %d\n%s", got, total, reads.log)
+			}
+			return nil
+		})
+	}
+	mx.snapshot()
+	counts(true)
+	tells(10)
+	mx.settled()
+	mx.stop()
+	mx = newNode(t, s.path, "mx2", nodeOptions{})
+	mx.snapshot()
+	tells(20)
+	if got := counts(true); got != 20 {
+		t.Errorf("the node counts %d when it hears of a restart, want 20 as before", got)
+	}
+	mx.settled()
+	mx.stop()
+	nodes := clusterKey("test", "nodes") // says that it is there before it has told anything
+	said, err := s.do("HGET", nodes, "mx2").ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.do("HSET", nodes, "mx2", strings.Replace(said, mx.cluster.incarnation, "another life", 1))
+	if got := counts(true); got != 20 {
+		t.Errorf("the node counts %d when it hears of one that has only begun, want 20 as before", got)
+	}
+}
+
 func TestPersistThatIsTurnedOnLosesNoCounts(t *testing.T) {
 	s := newServer(t)
 	a, b := twoNodes(t, s.path, "a", "b")
