@@ -403,3 +403,75 @@ series:
 		}
 	}
 }
+
+// A node's part is put together anew again and again, with the same in it and more, while
+// others read: it counts all the time, and nothing counts twice.
+func TestWhatIsRenewedCountsAllTheTime(t *testing.T) {
+	w := newWorld(t, inACluster+`
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
+  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
+`)
+	const keys, rounds = 50, 300
+	clients, names := w.engine.Lasting("clients"), w.engine.Lasting("names")
+	key := func(i int) series.Key { return addrKey(fmt.Sprintf("198.51.100.%d", i)) }
+	count := func(l *policy.Lasting, i int) int64 { return l.Counter.Count(key(i), series.Host, 0, 1, w.now) }
+	start := w.now.Truncate(5 * time.Minute).Unix()
+	renew := func(round int) {
+		c, n := clients.Renew("mx2"), names.Renew("mx2")
+		for i := range keys {
+			c.Merge(series.Delta{Key: key(i), Bits: 32, Start: start, Amount: int64(1000 + round)}, w.now)
+			n.Merge(series.Delta{Key: key(i), Bits: 32, Start: start, Values: []uint64{1, 2, 3}}, w.now)
+		}
+		c.Done(w.now)
+		n.Done(w.now)
+	}
+	renew(0)
+	for i := range keys {
+		clients.Counter.(*series.Series).Add(key(i), 7, w.now)
+		names.Show(key(i), "here", w.now)
+	}
+	done := make(chan struct{})
+	go func() {
+		for round := range rounds {
+			renew(round)
+		}
+		close(done)
+	}()
+	before := make([]int64, keys)
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		for i := range keys {
+			n := count(clients, i)
+			if n < max(before[i], 1007) || n > 1007+rounds-1 {
+				t.Fatalf("%s counts %d after %d", key(i), n, before[i])
+			}
+			before[i] = n
+			if n := count(names, i); n != 4 {
+				t.Fatalf("%s has shown %d, want 4", key(i), n)
+			}
+		}
+	}
+	for i := range keys {
+		if before[i] != 1007+rounds-1 {
+			t.Errorf("%s counts %d in the end, want %d", key(i), before[i], 1007+rounds-1)
+		}
+	}
+	c, n := clients.Renew("mx2"), names.Renew("mx2")
+	n.Merge(series.Delta{Key: key(1), Bits: 32, Start: start, Values: []uint64{3}}, w.now)
+	c.Merge(series.Delta{Key: key(1), Bits: 32, Start: start, Amount: 2}, w.now)
+	c.Done(w.now)
+	n.Done(w.now)
+	for i, want := range []int64{7, 9} {
+		if n := count(clients, i); n != want {
+			t.Errorf("%s counts %d when the node counts less, want %d", key(i), n, want)
+		}
+		if n := count(names, i); n != int64(i+1) {
+			t.Errorf("%s has shown %d when the node has less, want %d", key(i), n, i+1)
+		}
+	}
+}

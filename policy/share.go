@@ -212,8 +212,7 @@ func (l *Lasting) shown() []*series.Distinct {
 	return parts
 }
 
-// DropShare takes all that another node has counted out of the total, as before its
-// counts are read anew.
+// DropShare takes all that another node has counted out of the total.
 func (l *Lasting) DropShare(node string, now time.Time) {
 	p := &l.parts
 	p.mu.Lock()
@@ -226,6 +225,41 @@ func (l *Lasting) DropShare(node string, now time.Time) {
 	case *series.Series:
 		l.series.TakeOut(share)
 		l.putShare(node, nil)
+	}
+}
+
+// Renewal is what another node counts, told anew while what it had told before still
+// counts.
+type Renewal struct {
+	of    *Lasting
+	node  string
+	share Counter
+}
+
+// Renew begins to put a new share of another node together, for a series that replicates.
+func (l *Lasting) Renew(node string) *Renewal { return &Renewal{l, node, l.beside()} }
+
+// Merge is [Lasting.MergeShare], without wishes, which are no counts.
+func (r *Renewal) Merge(d series.Delta, now time.Time) {
+	if d.Removed && r.of.distinct != nil || !d.IsWish() && r.of.settles(&d, now) {
+		r.share.Merge(d, now)
+	}
+}
+
+// Done puts the new share in the place of the one before. Whatever is in both counts on
+// meanwhile.
+func (r *Renewal) Done(now time.Time) {
+	l, p := r.of, &r.of.parts
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.Counter.Begin(now) // what has left by now needs no taking out
+	put := func() { l.putShare(r.node, r.share) }
+	switch before := l.share(r.node).(type) {
+	case *series.Distinct:
+		put()
+		l.distinct.Replace(before, r.share.(*series.Distinct), l.shown())
+	case *series.Series:
+		l.series.Replace(before, r.share.(*series.Series), put) // so that this node's part never seems larger than it is
 	}
 }
 

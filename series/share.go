@@ -50,6 +50,44 @@ func (s *Series) TakeOut(other *Series) {
 	}
 }
 
+// Replace is a [Series.TakeOut] of one series and a [Series.PutIn] of another one, but
+// only of what is not the same in both, so that it counts all the time. Between what one
+// has more and what the other one has more it calls half.
+func (s *Series) Replace(before, after *Series, half func()) {
+	before.beyond(after, s.take)
+	half()
+	after.beyond(before, func(d Delta) { s.merge(d, s.clock.current(), notAtAll) })
+}
+
+// beyond yields what a series has more of than another one: of a key in a window also
+// less, if the other one has none.
+func (s *Series) beyond(other *Series, yield func(Delta)) {
+	all := s.Snapshot()
+	for all.Next(func(d Delta) {
+		if d.Bits == s.family(d.Key).keyBits() {
+			has := other.amount(&d)
+			if d.Amount <= has && has != 0 {
+				return
+			}
+			d.Amount -= has
+		}
+		yield(d)
+	}) {
+	}
+}
+
+// amount is what a series has for the key of a delta in its window.
+func (s *Series) amount(d *Delta) int64 {
+	current := s.clock.current()
+	age := current - s.clock.window(d.Start)
+	if age < 0 || age >= int64(s.def.Windows) {
+		return 0
+	}
+	y := tally{span: s.span(current, int(age), int(age))}
+	s.collect(&y, d.Key, Host)
+	return y.sum
+}
+
 // PutIn is the opposite of [Series.TakeOut].
 func (s *Series) PutIn(other *Series) {
 	all := other.Snapshot()
@@ -163,6 +201,13 @@ func (d *Distinct) TakeOut(other *Distinct, rest []*Distinct) {
 	}
 }
 
+// Replace lets all that a series has shown be what another one and the rest have, which is
+// not told. They share a clock.
+func (d *Distinct) Replace(before, after *Distinct, rest []*Distinct) {
+	d.PutIn(after)
+	d.TakeOut(before, rest)
+}
+
 // Rebuild lets a key have shown only what it has in these series, which is not told.
 // They share a clock.
 func (d *Distinct) Rebuild(k Key, of []*Distinct) {
@@ -171,11 +216,22 @@ func (d *Distinct) Rebuild(k Key, of []*Distinct) {
 	}
 }
 
+// rebuild keeps the lock, so that nobody counts what is there only in part. What is added
+// meanwhile to one of the series and to this one is in it afterwards.
 func (d *Distinct) rebuild(h holder, of []*Distinct) {
-	d.forget(h)
-	for _, o := range of {
-		d.show(h, o)
+	current := d.clock.current()
+	sh := d.shard(h)
+	sh.mu.Lock()
+	if i, known := sh.index[h]; known {
+		sh.drop(i)
 	}
+	for _, o := range of {
+		for _, delta := range o.shard(h).shown(h, d.oldest(current), d.clock) {
+			sh.merge(h, &delta, momentOf(min(d.clock.window(delta.Start), current), d.def.Windows))
+		}
+	}
+	sh.mu.Unlock()
+	d.tidy(sh, d.oldest(current))
 }
 
 // show puts in what another one has for a key or a block.
@@ -183,14 +239,5 @@ func (d *Distinct) show(h holder, of *Distinct) {
 	current := d.clock.current()
 	for _, delta := range of.shard(h).shown(h, d.oldest(current), d.clock) {
 		d.merge(delta, current)
-	}
-}
-
-func (d *Distinct) forget(h holder) {
-	sh := d.shard(h)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if i, known := sh.index[h]; known {
-		sh.drop(i)
 	}
 }

@@ -117,6 +117,55 @@ func TestWhatIsTakenOutLeavesTheRest(t *testing.T) {
 	}
 }
 
+// What replaces a part counts in its place, in every key and network: some of it is the
+// same, some is more, less, or below nothing, some has come or gone, and keys had to leave.
+func TestWhatReplacesAPartCountsInItsPlace(t *testing.T) {
+	for _, maxKeys := range []int{0, 300} {
+		for seed := range uint64(4) {
+			r := rand.New(rand.NewPCG(seed, 3))
+			x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: maxKeys})
+			now := at("10:00:00")
+			after := x.Beside()
+			for range 4000 {
+				now = now.Add(time.Duration(r.IntN(60)) * time.Millisecond)
+				k := numbered(r.IntN(600), r.IntN(4) == 0)
+				x.add(r, k, now)
+				switch r.IntN(4) {
+				case 0:
+					after.Add(k, 5-r.Int64N(9), now)
+				case 1:
+					after.Add(k, x.share.Count(k, Host, 0, 0, now)-after.Count(k, Host, 0, 0, now), now)
+				}
+			}
+			x.enter()
+			called := 0
+			x.Replace(x.share, after, func() { called++ })
+			masks := []Mask{{}}
+			if maxKeys == 0 {
+				masks = append(masks, Mask{8, 16}, Mask{24, 64}, Host)
+			}
+			for _, m := range masks {
+				for i := range 1200 {
+					k := numbered(i%600, i < 600)
+					got, _ := x.Counts(nil, k, m, now)
+					want, _ := x.own.Counts(nil, k, m, now)
+					put, _ := after.Counts(nil, k, m, now)
+					for i := range want {
+						want[i] += put[i]
+					}
+					if !slices.Equal(got, want) {
+						t.Fatalf("seed %d, %d keys: %s/%d counts %v, want %v", seed, maxKeys, k, m.IPv4, got, want)
+					}
+				}
+			}
+			if called != 1 {
+				t.Errorf("half of it was called %d times", called)
+			}
+			x.Deltas(func(d Delta) { t.Errorf("the total tells %+v", d) })
+		}
+	}
+}
+
 func defined(t *testing.T, d Definition) *Series {
 	s, err := Define(d)
 	if err != nil {

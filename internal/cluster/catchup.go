@@ -168,25 +168,15 @@ func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *s
 	if err != nil {
 		return err
 	}
-	t.target.drop(node)
-	t.target.begin(node)
-	for _, p := range s.parts {
-		if err := t.target.merge(node, p.number, p.payload); err != nil {
-			r.damaged(t, node, f, err)
-			f.need = max(f.need, s.end+1)
-			return nil
-		}
-		r.heard[node].bytes += int64(len(p.payload))
+	if err := t.target.renew(node, s.parts, again); err != nil {
+		r.damaged(t, node, f, err)
+		f.need = max(f.need, s.end+1)
+		return nil
 	}
-	t.target.end(node)
 	f.last, f.behind, f.other, f.unread = s.end, false, false, false
-	for _, p := range again {
-		if err := t.target.merge(node, p.number, p.payload); err != nil {
-			r.damaged(t, node, f, err)
-			return nil
-		}
-		f.last = p.number
+	for _, p := range append(s.parts, again...) {
 		r.heard[node].bytes += int64(len(p.payload))
+		f.last = max(f.last, p.number)
 	}
 	return nil
 }

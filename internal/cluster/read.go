@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,8 +48,9 @@ type topic struct {
 type target interface {
 	merge(node string, number uint64, payload []byte) error
 	drop(node string)
-	begin(node string) // a snapshot is about to be merged
-	end(node string)   // it is
+	// renew puts a snapshot, and batches behind it, in the place of what the node has told
+	// before; none of it if it is not understood.
+	renew(node string, snapshot, behind []part) error
 }
 
 // feed is what one node tells about a topic.
@@ -311,16 +313,30 @@ func (s shares) merge(node string, number uint64, payload []byte) error {
 	return nil
 }
 
-func (s shares) begin(node string) {
-	if keeper := s.reader.Keeper; keeper != nil {
+func (s shares) renew(node string, snapshot, behind []part) error {
+	share, keeper := s.Renew(node), s.reader.Keeper
+	if keeper != nil {
 		keeper.BeginShare(node, s.Kept)
 	}
-}
-
-func (s shares) end(node string) {
-	if keeper := s.reader.Keeper; keeper != nil {
-		keeper.EndShare(node, s.Kept)
+	for i, p := range slices.Concat(snapshot, behind) {
+		all, err := deltas.DecodeDeltas(p.payload)
+		if err != nil {
+			return err
+		}
+		now := s.reader.Now()
+		for _, d := range all {
+			share.Merge(d, now)
+		}
+		if keeper == nil {
+			continue
+		}
+		keeper.TakeShare(node, s.Kept, all, now, p.number)
+		if i == len(snapshot)-1 {
+			keeper.EndShare(node, s.Kept)
+		}
 	}
+	share.Done(s.reader.Now())
+	return nil
 }
 
 func (s shares) drop(node string) { s.DropShare(node, s.reader.Now()) }
@@ -340,8 +356,15 @@ func (p penalties) merge(node string, number uint64, payload []byte) error {
 	return nil
 }
 
-func (penalties) begin(string) {}
-func (penalties) end(string)   {}
+// renew lets those of before run.
+func (p penalties) renew(node string, snapshot, behind []part) error {
+	for _, told := range slices.Concat(snapshot, behind) {
+		if err := p.merge(node, told.number, told.payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // drop lets them run: each ends by itself.
 func (penalties) drop(string) {}

@@ -286,19 +286,29 @@ func (m *member) catchUp(l *policy.Lasting, of subject, node string, now time.Ti
 }
 
 func (m *member) begin(l *policy.Lasting, of subject, node string, snapshot entry, now time.Time) {
-	l.DropShare(node, now)
-	m.merge(l, of, node, snapshot, now)
+	if node == "" { // what this one has told in an earlier life
+		m.merge(l, of, node, snapshot, now)
+		return
+	}
+	share := l.Renew(node)
+	m.put(l, of, node, snapshot, now, func(d series.Delta) { share.Merge(d, now) })
+	share.Done(now)
 }
 
 func (m *member) merge(l *policy.Lasting, of subject, node string, e entry, now time.Time) {
+	m.put(l, of, node, e, now, func(d series.Delta) { l.MergeShare(node, d, now) })
+}
+
+func (m *member) put(l *policy.Lasting, of subject, node string, e entry, now time.Time, put func(series.Delta)) {
 	for _, d := range e.deltas {
 		if d.IsWish() && node != "" {
 			if e.number <= m.heard[of] {
 				continue
 			}
 			m.ops = append(m.ops, m.removals(l, d)...)
+			l.MergeShare(node, d, now)
 		}
-		l.MergeShare(node, d, now)
+		put(d)
 	}
 	m.read[of] = e.number
 	m.heard[of] = max(m.heard[of], e.number)
