@@ -41,8 +41,8 @@
 // one before the last, which are at most four times a snapshot or 8 MiB. In memory: 16 MiB
 // of batches that wait for the server. What is beyond that while it is away is let go,
 // and a snapshot makes up for it. Of what is read, four batches of each node and series at
-// a time, and one whole snapshot with the batches behind it. 256 KiB of wishes, and 10,000
-// ends of penalties.
+// a time, and one whole snapshot with the batches behind it, which is put together beside
+// the share that it replaces. 256 KiB of wishes, and 10,000 ends of penalties.
 package cluster
 
 import (
