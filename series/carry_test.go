@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -203,28 +205,21 @@ func TestCarryingFromASeriesInUse(t *testing.T) {
 	for i := range 1000 {
 		from.Add(numbered(i, false), 1, now)
 	}
-	added := make(chan int64)
-	stop := make(chan struct{})
-	go func() {
-		for n := int64(0); ; n++ {
-			select {
-			case <-stop:
-				added <- n
-				return
-			default:
-				from.Add(numbered(int(n)%1000, false), 1, now)
-			}
+	var added atomic.Int64
+	var sessions sync.WaitGroup
+	var stop atomic.Bool
+	sessions.Go(func() {
+		for !stop.Load() {
+			from.Add(numbered(int(added.Add(1))%1000, false), 1, now)
 		}
-	}()
-	for range 20 {
+	})
+	for i := 0; i < 20 || added.Load() < 1000; i++ {
 		if lost := to.CarryFrom(from, now).Lost(); lost != "" {
-			t.Fatalf("lost %s", lost)
+			t.Errorf("lost %s", lost)
 		}
 	}
-	close(stop)
-	if <-added == 0 {
-		t.Error("nothing was added meanwhile")
-	}
+	stop.Store(true)
+	sessions.Wait()
 }
 
 // What the old series has seen from begin to end, the new one has covered.

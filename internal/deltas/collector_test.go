@@ -77,6 +77,7 @@ func (w *world) policy(i int) *policy.Policy {
 	}
 	for _, s := range conf.Policy.Series {
 		s.Persist, s.Serialize = w.rand.IntN(6) > 0, w.rand.IntN(2) > 0
+		s.MaxKeys = 2048 // as many trees on any machine, for which a snapshot takes as many steps
 	}
 	return conf.Policy
 }

@@ -29,10 +29,11 @@ type node struct {
 	number    uint64
 }
 
+// These have few trees on any machine: a snapshot takes a step for each at least.
 var (
-	byAddress = series.Definition{Name: "connections", Type: series.IP, Interval: time.Minute, Windows: 4}
-	byText    = series.Definition{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 3}
-	ofValues  = series.Definition{Name: "senders", Type: series.IP, Interval: time.Minute, Windows: 3}
+	byAddress = series.Definition{Name: "connections", Type: series.IP, Interval: time.Minute, Windows: 4, MaxKeys: 4096}
+	byText    = series.Definition{Name: "recipients", Type: series.String, Interval: 10 * time.Minute, Windows: 3, MaxKeys: 4096}
+	ofValues  = series.Definition{Name: "senders", Type: series.IP, Interval: time.Minute, Windows: 3, MaxKeys: 4096}
 
 	sender = policy.Term{Attribute: policy.Sender}
 )
