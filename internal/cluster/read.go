@@ -11,6 +11,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // reader reads what other nodes have sent. All is one goroutine's.
@@ -49,7 +50,7 @@ type target interface {
 	merge(node string, number uint64, payload []byte) error
 	drop(node string)
 	// renew puts a snapshot, and batches behind it, in the place of what the node has told
-	// before; none of it if it is not understood.
+	// before. Of what is not understood nothing counts.
 	renew(node string, snapshot, behind []part) error
 }
 
@@ -299,16 +300,23 @@ type shares struct {
 }
 
 func (s shares) merge(node string, number uint64, payload []byte) error {
-	all, err := deltas.DecodeDeltas(payload)
-	if err != nil {
-		return err
-	}
-	now := s.reader.Now()
-	for _, d := range all {
-		s.MergeShare(node, d, now)
-	}
-	if keeper := s.reader.Keeper; keeper != nil && node != "" {
-		keeper.TakeShare(node, s.Kept, all, now, number)
+	return s.put(node, []part{{number, payload}}, func(d series.Delta, now time.Time) { s.MergeShare(node, d, now) })
+}
+
+// put puts what a node has told in its place, and tells the keeper.
+func (s shares) put(node string, told []part, put func(series.Delta, time.Time)) error {
+	for _, p := range told {
+		all, err := deltas.DecodeDeltas(p.payload)
+		if err != nil {
+			return err
+		}
+		now := s.reader.Now()
+		for _, d := range all {
+			put(d, now)
+		}
+		if keeper := s.reader.Keeper; keeper != nil && node != "" {
+			keeper.TakeShare(node, s.Kept, all, now, p.number)
+		}
 	}
 	return nil
 }
@@ -318,22 +326,14 @@ func (s shares) renew(node string, snapshot, behind []part) error {
 	if keeper != nil {
 		keeper.BeginShare(node, s.Kept)
 	}
-	for i, p := range slices.Concat(snapshot, behind) {
-		all, err := deltas.DecodeDeltas(p.payload)
-		if err != nil {
-			return err
-		}
-		now := s.reader.Now()
-		for _, d := range all {
-			share.Merge(d, now)
-		}
-		if keeper == nil {
-			continue
-		}
-		keeper.TakeShare(node, s.Kept, all, now, p.number)
-		if i == len(snapshot)-1 {
-			keeper.EndShare(node, s.Kept)
-		}
+	if err := s.put(node, snapshot, share.Merge); err != nil {
+		return err
+	}
+	if keeper != nil {
+		keeper.EndShare(node, s.Kept)
+	}
+	if err := s.put(node, behind, share.Merge); err != nil {
+		return err
 	}
 	share.Done(s.reader.Now())
 	return nil
