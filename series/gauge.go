@@ -11,11 +11,7 @@ func DefineGauge(name string) *Series {
 
 // settle lets a key go that counts nothing.
 func (t *tree) settle(a address, text string) {
-	i, place := t.find(a, text)
-	if place < 0 {
-		return
-	}
-	if lf := t.leaves.at(i); !t.leaves.row(lf, place).counts(lf.window, t.kept(lf)) {
+	if i, place := t.find(a, text); place >= 0 && t.expired(t.leaves.at(i), place) {
 		t.drop(i, place)
 		t.tidy(a)
 	}

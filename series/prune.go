@@ -100,11 +100,16 @@ func (t *tree) dropExpired(i uint32) bool {
 	lf := t.leaves.at(i)
 	was := lf.n
 	for place := int(was) - 1; place >= 0; place-- {
-		if !t.leaves.row(lf, place).counts(lf.window, t.kept(lf)) {
+		if t.expired(lf, place) {
 			t.drop(i, place)
 		}
 	}
 	return lf.n < was
+}
+
+// expired reports whether no window has a count of the key at a place.
+func (t *tree) expired(lf *leaf, place int) bool {
+	return !t.leaves.row(lf, place).counts(lf.window, t.kept(lf))
 }
 
 // kept is the span of all windows of a leaf that the tree keeps.

@@ -147,6 +147,11 @@ func (s *Series) oldest(current int64) int64 { return current - int64(s.def.Wind
 // ends before it begins.
 func (s *Series) Count(k Key, m Mask, from, to int, now time.Time) int64 {
 	current, _ := s.clock.read(now)
+	return s.countAt(current, k, m, from, to)
+}
+
+// countAt is Count when that window is the current one.
+func (s *Series) countAt(current int64, k Key, m Mask, from, to int) int64 {
 	from, to = max(from, 0), min(to, s.def.Windows-1)
 	if from > to {
 		return 0

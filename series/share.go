@@ -45,10 +45,20 @@ func (c *clock) settle(d *Delta, windows int, now time.Time) bool {
 // TakeOut takes all that another series counts, keys and networks, out of this one,
 // which is not told. They share a clock, and nobody follows the other one.
 func (s *Series) TakeOut(other *Series) {
-	all := other.Snapshot()
-	for all.Next(s.take) {
+	other.whole(s.take)
+}
+
+// PutIn is the opposite of [Series.TakeOut].
+func (s *Series) PutIn(other *Series) { other.whole(s.put) }
+
+// whole yields all that a series counts, keys and networks.
+func (s *Series) whole(yield func(Delta)) {
+	for all := s.Snapshot(); all.Next(yield); {
 	}
 }
+
+// put counts what is not told.
+func (s *Series) put(d Delta) { s.merge(d, s.clock.current(), notAtAll) }
 
 // Replace is a [Series.TakeOut] of one series and a [Series.PutIn] of another one, but
 // only of what is not the same in both, so that it counts all the time. Between what one
@@ -56,46 +66,27 @@ func (s *Series) TakeOut(other *Series) {
 func (s *Series) Replace(before, after *Series, half func()) {
 	before.beyond(after, s.take)
 	half()
-	after.beyond(before, func(d Delta) { s.merge(d, s.clock.current(), notAtAll) })
+	after.beyond(before, s.put)
 }
 
 // beyond yields what a series has more of than another one: of a key in a window also
 // less, if the other one has none.
 func (s *Series) beyond(other *Series, yield func(Delta)) {
-	all := s.Snapshot()
-	for all.Next(func(d Delta) {
+	s.whole(func(d Delta) {
 		if d.Bits == s.family(d.Key).keyBits() {
-			has := other.amount(&d)
+			current := other.clock.current()
+			age := int(current - other.clock.window(d.Start))
+			has := other.countAt(current, d.Key, Host, age, age)
 			if d.Amount <= has && has != 0 {
 				return
 			}
 			d.Amount -= has
 		}
 		yield(d)
-	}) {
-	}
+	})
 }
 
-// amount is what a series has for the key of a delta in its window.
-func (s *Series) amount(d *Delta) int64 {
-	current := s.clock.current()
-	age := current - s.clock.window(d.Start)
-	if age < 0 || age >= int64(s.def.Windows) {
-		return 0
-	}
-	y := tally{span: s.span(current, int(age), int(age))}
-	s.collect(&y, d.Key, Host)
-	return y.sum
-}
-
-// PutIn is the opposite of [Series.TakeOut].
-func (s *Series) PutIn(other *Series) {
-	all := other.Snapshot()
-	for all.Next(func(d Delta) { s.merge(d, s.clock.current(), notAtAll) }) {
-	}
-}
-
-// take is the opposite of merge, of what was merged or added before.
+// take is the opposite of put, of what was put or added before.
 func (s *Series) take(d Delta) {
 	w, current := s.clock.window(d.Start), s.clock.current()
 	f := s.family(d.Key)
