@@ -15,11 +15,8 @@ type divided struct {
 	own, share *Series
 }
 
-func newDivided(t *testing.T, d Definition) divided {
-	s, err := Define(d)
-	if err != nil {
-		t.Fatal(err)
-	}
+func newDivided(t *testing.T, maxKeys int) divided {
+	s := bounded(t, IP, 4, maxKeys)
 	own, share := s.Beside(), s.Beside()
 	s.Follow()
 	own.Follow()
@@ -45,13 +42,33 @@ func (x divided) add(r *rand.Rand, k Key, now time.Time) {
 
 func (x divided) enter() { x.Deltas(func(d Delta) { x.own.Apply(d) }) }
 
+// isSumOf compares the counts of both families' keys and networks with those of the parts.
+func (x divided) isSumOf(t *testing.T, what string, masks []Mask, now time.Time, parts ...*Series) {
+	t.Helper()
+	for _, m := range masks {
+		for i := range 1200 {
+			k := numbered(i%600, i < 600)
+			want := make([]int64, x.def.Windows)
+			for _, p := range parts {
+				counts, _ := p.Counts(nil, k, m, now)
+				for i, n := range counts {
+					want[i] += n
+				}
+			}
+			if got, _ := x.Counts(nil, k, m, now); !slices.Equal(got, want) {
+				t.Fatalf("%s, %d keys at the most: %s/%v counts %v, want %v", what, x.def.MaxKeys, k, m, got, want)
+			}
+		}
+	}
+}
+
 // What is taken back or out leaves exactly what the other part counts, in every key and
 // network, also when keys had to leave; and the ledger tells what it has taken back.
 func TestWhatIsTakenOutLeavesTheRest(t *testing.T) {
 	for _, maxKeys := range []int{0, 300} {
 		for seed := range uint64(4) {
 			r := rand.New(rand.NewPCG(seed, 1))
-			x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: maxKeys})
+			x := newDivided(t, maxKeys)
 			now := at("10:00:00")
 			for range 4000 {
 				now = now.Add(time.Duration(r.IntN(60)) * time.Millisecond)
@@ -89,29 +106,9 @@ func TestWhatIsTakenOutLeavesTheRest(t *testing.T) {
 			if n := x.own.Count(in, Mask{uint8(block.Bits()), 0}, 0, 3, now); n != 0 {
 				t.Errorf("the ledger has %d in the block that was taken back", n)
 			}
-			same := func(what string, want func(k Key, m Mask) []int64) {
-				for _, m := range masks {
-					for i := range 600 {
-						k := numbered(i, false)
-						if got, _ := x.Counts(nil, k, m, now); !slices.Equal(got, want(k, m)) {
-							t.Fatalf("seed %d, %d keys, %s: %s/%d counts %v, want %v", seed, maxKeys, what, k, m.IPv4, got, want(k, m))
-						}
-					}
-				}
-			}
-			same("after taking back", func(k Key, m Mask) []int64 {
-				own, _ := x.own.Counts(nil, k, m, now)
-				share, _ := x.share.Counts(nil, k, m, now)
-				for i := range own {
-					own[i] += share[i]
-				}
-				return own
-			})
+			x.isSumOf(t, fmt.Sprint("after taking back, seed ", seed), masks, now, x.own, x.share)
 			x.TakeOut(x.share)
-			same("without the share", func(k Key, m Mask) []int64 {
-				own, _ := x.own.Counts(nil, k, m, now)
-				return own
-			})
+			x.isSumOf(t, fmt.Sprint("without the share, seed ", seed), masks, now, x.own)
 			x.Deltas(func(d Delta) { t.Errorf("the total tells %+v", d) })
 		}
 	}
@@ -123,7 +120,7 @@ func TestWhatReplacesAPartCountsInItsPlace(t *testing.T) {
 	for _, maxKeys := range []int{0, 300} {
 		for seed := range uint64(4) {
 			r := rand.New(rand.NewPCG(seed, 3))
-			x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: maxKeys})
+			x := newDivided(t, maxKeys)
 			now := at("10:00:00")
 			after := x.Beside()
 			for range 4000 {
@@ -144,20 +141,7 @@ func TestWhatReplacesAPartCountsInItsPlace(t *testing.T) {
 			if maxKeys == 0 {
 				masks = append(masks, Mask{8, 16}, Mask{24, 64}, Host)
 			}
-			for _, m := range masks {
-				for i := range 1200 {
-					k := numbered(i%600, i < 600)
-					got, _ := x.Counts(nil, k, m, now)
-					want, _ := x.own.Counts(nil, k, m, now)
-					put, _ := after.Counts(nil, k, m, now)
-					for i := range want {
-						want[i] += put[i]
-					}
-					if !slices.Equal(got, want) {
-						t.Fatalf("seed %d, %d keys: %s/%d counts %v, want %v", seed, maxKeys, k, m.IPv4, got, want)
-					}
-				}
-			}
+			x.isSumOf(t, fmt.Sprint("seed ", seed), masks, now, x.own, after)
 			if called != 1 {
 				t.Errorf("half of it was called %d times", called)
 			}
@@ -244,7 +228,7 @@ func TestValuesThatOnePartHasStay(t *testing.T) {
 func TestNothingCountsLessThanNothingWhenKeysHadToLeave(t *testing.T) {
 	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		x := newDivided(t, Definition{Name: "clients", Type: IP, Interval: time.Minute, Windows: 4, MaxKeys: 100})
+		x := newDivided(t, 100)
 		now := at("10:00:00")
 		for i := range 60 {
 			x.Add(numbered(i, false), 5, now)
