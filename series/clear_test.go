@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // Removing any block leaves nothing of it and everything else, evicted keys or not.
@@ -22,7 +24,7 @@ func TestRemovingBlocks(t *testing.T) {
 				s := bounded(t, f.typ, 3, maxKeys)
 				r := rand.New(rand.NewPCG(2, uint64(maxKeys)))
 				now := at("10:00:00")
-				for round := range part(60, 12) { // each of the bits below at least once
+				for round := range short.Part(60, 12) { // each of the bits below at least once
 					for range 400 {
 						now = now.Add(20 * time.Millisecond)
 						s.Add(f.key(r.IntN(1<<(5+r.IntN(9)))), 1+r.Int64N(5), now)

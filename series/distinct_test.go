@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 func defineDistinct(t testing.TB, def Definition, masks ...Mask) *Distinct {
@@ -146,7 +148,7 @@ func TestDistinctModel(t *testing.T) {
 		CIDR:   func(i int) Key { return numbered(i*37, false) },
 	}
 	for typ, key := range keys {
-		for seed := range uint64(part(8, 2)) {
+		for seed := range uint64(short.Part(8, 2)) {
 			t.Run(fmt.Sprint(typ, "/", seed), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 7))
 				def := Definition{Type: typ, Interval: time.Minute, Windows: 1 + r.IntN(8)}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 func bounded(t testing.TB, typ Type, windows, maxKeys int) *Series {
@@ -84,7 +86,7 @@ func checkFlood(t testing.TB, s *Series, key func(i int) Key, mask uint8, n int,
 }
 
 func TestOffendersOutlastAFlood(t *testing.T) {
-	n, maxKeys := part(200_000, 20_000), part(10_000, 1000)
+	n, maxKeys := short.Part(200_000, 20_000), short.Part(10_000, 1000)
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
@@ -307,7 +309,7 @@ func TestLargeKeysStay(t *testing.T) {
 		{"few, all in one /8", 10_000, 100, in10, 100},
 		{"in one tree with all others", 1000, 100, in10, 100},
 	}
-	for _, test := range tests[part(0, 3):] {
+	for _, test := range tests[short.Part(0, 3):] {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := bounded(t, CIDR, 6, test.maxKeys)

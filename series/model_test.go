@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // model is a series written down in the plainest way: a list of all adds, and a
@@ -422,17 +424,8 @@ func (p *script) end() {
 	checkStructure(p.t, p.s)
 }
 
-// part is how much of what one goroutine compares is enough with -short, for the race
-// detector, which takes ten times as long; all of it runs without.
-func part(all, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return all
-}
-
 func TestSeriesIsTheModel(t *testing.T) {
-	for seed := range uint64(part(150, 20)) {
+	for seed := range uint64(short.Part(150, 20)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			play(t, randomScript(seed, 3000))

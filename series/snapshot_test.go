@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // journal is what was told of a series: in memory, as another one would keep it.
@@ -44,7 +46,7 @@ func (j *journal) replay(t *testing.T, def Definition, fromSnapshot bool) *Serie
 // while it was taken.
 func TestWhatIsToldGivesTheSeriesAgain(t *testing.T) {
 	for _, typ := range []Type{IP, CIDR, CIDR6, String} {
-		for seed := range uint64(part(3, 1)) {
+		for seed := range uint64(short.Part(3, 1)) {
 			t.Run(fmt.Sprint(typ, seed), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, uint64(typ)))
 				s := bounded(t, typ, 4, 4096) // few trees on any machine, so that snapshots come to their end

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // walked is what a walk yields; nothing may come twice.
@@ -94,7 +96,7 @@ func TestWalksAgreeWithCounts(t *testing.T) {
 	both.name, both.typ = "both families", IP
 	masks := []Mask{{0, 0}, {1, 1}, {4, 4}, {6, 16}, {7, 20}, {8, 23}, {9, 24}, {12, 25}, {16, 32}, {19, 48}, {20, 64}, {24, 105}, {27, 108}, {32, 128}}
 	for _, f := range floods {
-		for _, maxKeys := range []int{300, 3000, DefaultMaxKeys}[:part(3, 1)] {
+		for _, maxKeys := range []int{300, 3000, DefaultMaxKeys}[:short.Part(3, 1)] {
 			t.Run(fmt.Sprint(f.name, " ", maxKeys), func(t *testing.T) {
 				t.Parallel()
 				s := bounded(t, f.typ, 3, maxKeys)

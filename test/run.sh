@@ -60,7 +60,7 @@ step "go test -race"
 go test -race -short -vet=off -parallel 4 $packages # many mostly wait
 
 step "go test, of what is a part with -short"
-parts=$(grep -rl --include='*_test.go' 'testing\.Short()' cmd internal milter policy series)
+parts=$(grep -rl --include='*_test.go' 'short\.Part(\|testing\.Short()' cmd internal milter policy series)
 go test -vet=off $(packages_of $parts)
 
 step "DuckDB reads a history"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -541,7 +542,7 @@ func (c *cluster) same(what string, got policy.Counter, parts []counted) (compar
 // Nodes count, remove keys, fall silent, lose what waits, die and come back, and the
 // server goes away and loses its data; whenever all have heard of all, each has the sum.
 func TestEveryNodeHasTheSum(t *testing.T) {
-	for seed := range uint64(part(8, 2)) {
+	for seed := range uint64(short.Part(8, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := newCluster(t, seed)
 			compared := 0

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -240,17 +241,8 @@ func (w *world) reload() {
 	w.follow(next)
 }
 
-// part is how much of what one goroutine compares is enough with -short, for the race
-// detector; all of it runs without.
-func part(all, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return all
-}
-
 func TestWhoTakesBatchesHasTheCounts(t *testing.T) {
-	for seed := range uint64(part(6, 2)) {
+	for seed := range uint64(short.Part(6, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
 			for range 2000 {

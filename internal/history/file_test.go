@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -56,7 +57,7 @@ func TestAFileGivesBackWhatWasWritten(t *testing.T) {
 		"no rows":   nil,
 		"some rows": {{"", 300, -5}, {"", 300, 5}, {"192.0.2.1", 0, 1 << 62}, {"192.0.2.1", 300, -1 << 62}, {"2001:db8::1", 0, 1}},
 		"row groups": func() (rows []Row) {
-			for i := range int64(part(2, 1)*rowsPerGroup + 10) {
+			for i := range int64(short.Part(2, 1)*rowsPerGroup + 10) {
 				rows = append(rows, Row{string(rune('a' + i/100_000)), i * 300, i})
 			}
 			return rows

@@ -217,15 +217,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// part is how much of what takes long is enough with -short, for the race detector; all
-// of it runs without.
-func part(all, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return all
-}
-
 // bubble is synctest.Test. The decoders that parquet keeps for the next file belong to
 // the bubble they were made in: two collections let it forget them.
 func bubble(t *testing.T, f func(t *testing.T)) {

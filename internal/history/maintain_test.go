@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -430,7 +431,7 @@ func TestNothingIsMissingOrDoubledByAKillWhileFilesAreMerged(t *testing.T) {
 			}
 		}
 	}
-	kills := part(*kills, 6)
+	kills := short.Part(*kills, 6)
 	r := rand.New(rand.NewPCG(11, 12))
 	dir := t.TempDir()
 	want := make(totals)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -15,7 +16,7 @@ import (
 // Files come, are merged, and those that were replaced go, a step after the other, as
 // fast as they can, while questions are asked. Each of the windows counts one.
 func TestNothingIsMissedOrCountedTwiceWhileFilesAreMerged(t *testing.T) {
-	windows := part(400, 100)
+	windows := short.Part(400, 100)
 	dir := t.TempDir()
 	meta := Meta{Series: "connections", Type: series.CIDR, Interval: time.Minute, Node: "mx1"}
 	window := func(i int) time.Time { return someDay.Add(time.Duration(i) * time.Minute) }

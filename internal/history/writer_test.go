@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -579,7 +580,7 @@ func TestNothingIsLostOrDoubledByAKill(t *testing.T) {
 		aStory().live(dir, journal)
 		return
 	}
-	kills := part(min(*kills, 40), 4)
+	kills := short.Part(min(*kills, 40), 4)
 	dir := t.TempDir()
 	var journal uint64
 	for range kills {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -77,12 +78,8 @@ func counting(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
 // A process is killed again and again in the middle of its work. What it has said that
 // it counted is there, and nothing is there twice.
 func TestAKilledProcessLosesNothingThatWasWritten(t *testing.T) {
-	kills := 100
-	if testing.Short() {
-		kills = 10
-	}
 	dir := t.TempDir()
-	for range kills {
+	for range short.Part(100, 10) {
 		c, lines := counting(t, dir)
 		said := int64(0)
 		for after := rand.IntN(120); lines.Scan(); after-- {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // clusterPolicy refuses a client at its 31st recipient, wherever the others were.
@@ -183,10 +185,7 @@ func TestANodeThatWasCutOffLosesAndRepeatsNothing(t *testing.T) {
 	c.agreed(soon, client, 6)
 	alone, others := c.nodes[2], c.nodes[:2]
 	alone.proxy.partition()
-	lasts := time.Minute // longer than the server keeps what is in no snapshot
-	if testing.Short() {
-		lasts = 3 * time.Second
-	}
+	lasts := short.Part(time.Minute, 3*time.Second) // longer than the server keeps what is in no snapshot
 	turns := 6
 	for range turns {
 		c.sends(client, 1, "250", c.nodes...)
