@@ -59,8 +59,8 @@ packages_of() { dirname "$@" | sort -u | sed 's|^|./|'; }
 step "go test -race"
 go test -race -short -vet=off -parallel 4 $packages # many mostly wait
 
-step "go test, of what is a part with -short"
-parts=$(grep -rl --include='*_test.go' 'short\.Part(\|testing\.Short()' cmd internal milter policy series)
+step "go test, of what was a part until now"
+parts=$(grep -rl --include='*_test.go' 'short\.Part(\|testing\.Short()\|raceEnabled' cmd internal milter policy series)
 go test -vet=off $(packages_of $parts)
 
 step "DuckDB reads a history"
