@@ -138,6 +138,8 @@ type messageState struct {
 	marked  Verdict
 	headers []ruleHeaders
 	lateID  *lateID // once there was a decision
+
+	wouldDiscard bool // a shadow rule has marked it so
 }
 
 // ruleHeaders are what one rule puts into the message. Each firing replaces
@@ -218,11 +220,14 @@ func (e *Engine) Failure() (v Verdict) {
 }
 
 // judge asks the stage's rules in file order; the first one that fires and is
-// enforced decides. It also reports whether a shadow rule would have refused.
+// enforced decides. It also reports whether a shadow rule would have refused, at
+// eom also by a discard from an earlier stage.
 func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefusal bool, err error) {
 	v = Verdict{Stage: s}
+	m := &ev.state.message
+	shadowRefusal = s == EOM && m.wouldDiscard
 	for _, r := range e.stages[s].rules {
-		if ev.state.exempt || ev.state.message.exempt {
+		if ev.state.exempt || m.exempt {
 			break
 		}
 		fired, err := r.judge(e, ev, s, now)
@@ -237,10 +242,11 @@ func (e *Engine) judge(ev *Event, s Stage, now time.Time) (v Verdict, shadowRefu
 		e.record(ev, r, fired, now)
 		if r.Shadow || unheard {
 			shadowRefusal = shadowRefusal || r.Shadow && fired.RefusesAt(s)
+			m.wouldDiscard = m.wouldDiscard || r.Shadow && fired.Action == Discard
 			continue
 		}
 		v.Delay = max(v.Delay, fired.Delay)
-		ev.state.message.mark(r, fired.Headers)
+		m.mark(r, fired.Headers)
 		if fired.Action != Continue {
 			fired.Delay, fired.Headers = v.Delay, nil
 			v = *fired

@@ -12,6 +12,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // world is an engine with a policy in YAML and clocks that the test owns.
@@ -382,6 +383,31 @@ rules:
 	}
 	if want := "drop flood drop trusted trusted"; strings.Join(got, " ") != want {
 		t.Errorf("verdicts of %v, want %s", got, want)
+	}
+}
+
+// A discard goes out at eom, so what is leaky there is taken back, whichever mode keeps
+// the discard from being one.
+func TestAShadowDiscardTakesBackAtEOM(t *testing.T) {
+	const policyText = `
+mode: %s
+series:
+  mails: {type: ip, interval: 1m, windows: 1, add: {at: eom, leaky: true}}
+rules:
+  - {name: drop, at: rcpt, mode: %s, when: recipient == "drop@b.test", then: discard}
+`
+	for _, modes := range [][]any{{"enforce", "enforce"}, {"shadow", "enforce"}, {"enforce", "shadow"}, {"shadow", "shadow"}} {
+		w := newWorld(t, fmt.Sprintf(policyText, modes...))
+		ev := w.client("198.51.100.1")
+		for _, recipient := range []string{"drop@b.test", "keep@b.test", "drop@b.test"} {
+			ev.SetRecipient(recipient)
+			w.decide(ev, policy.Rcpt)
+			w.decide(ev, policy.EOM)
+			ev.ResetMessage()
+		}
+		if n := w.engine.Counter("mails").Count(series.AddrKey(ev.ClientAddr), series.Host, 0, 0, w.now); n != 1 {
+			t.Errorf("policy in mode %s, rule in mode %s: %d messages count, want the one that is not discarded", modes[0], modes[1], n)
+		}
 	}
 }
 
