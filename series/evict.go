@@ -40,6 +40,7 @@ const (
 	leafVisits = 4   // leaves looked at for a small key
 	slotVisits = 256 // the same, with those that no key is in
 	treeVisits = 8   // trees looked at
+	shareParts = 8   // a tree gives none away while it has less than one part in so many of its share
 	leastFloor = 1
 )
 
@@ -211,12 +212,15 @@ func (s *Series) shrink() {
 	}
 }
 
-// poorest is the tree with the lowest floor; of several the one with most keys.
+// poorest is the tree with the lowest floor; of several the one with most keys. A tree
+// that has a small part of its share is left to grow: among few keys each is soon the
+// worst, and an offender that is new there would never get in.
 func (s *Series) poorest() (poorest *lockedTree) {
 	var floor, keys int64
+	few := s.keys.Load() / int64(len(s.trees)) / shareParts
 	for _, t := range s.trees {
 		f, k := t.floor.Load(), t.keys.Load()
-		if k > 0 && (poorest == nil || f < floor || f == floor && k > keys) {
+		if k > 0 && k >= few && (poorest == nil || f < floor || f == floor && k > keys) {
 			poorest, floor, keys = t, f, k
 		}
 	}

@@ -252,6 +252,50 @@ func TestANewOffenderGetsIn(t *testing.T) {
 	}
 }
 
+// So does one where hardly any key is: of a family that was not seen before, or in a
+// part of the addresses whose keys have all expired. No key there is looked for among
+// the places that those have left, and thrown out as the only one.
+func TestANewOffenderGetsInWhereFewAre(t *testing.T) {
+	const maxKeys = 20_000
+	apart := func(s *Series, i int) Key { // IPv4, in other trees than 10.0.0.0/8
+		for net := i * 7 % 224; ; net = (net + 1) % 224 {
+			k := numbered(net<<24+int(mix(i)>>8), false)
+			if s.ipv4.shard(s.address(k)) != s.ipv4.shard(s.address(key("10.0.0.1"))) {
+				return k
+			}
+		}
+	}
+	for _, test := range []struct {
+		name     string
+		typ      Type
+		expired  int // keys in 10.0.0.0/8 that have left
+		newcomer Key
+		other    func(i int) Key // others that are new, beside it
+	}{
+		{"another family", IP, 0, key("2001:db8::1"), func(i int) Key { return inside16(0, uint32(i)<<8) }},
+		{"where all have expired", CIDR, maxKeys, key("10.0.0.1"), func(i int) Key { return numbered(10<<24+int(mix(i)>>8), false) }},
+	} {
+		s := bounded(t, test.typ, 2, maxKeys)
+		now := at("10:00:00")
+		for i := range test.expired {
+			s.Add(numbered(10<<24+int(mix(i)>>8), false), 1, now)
+		}
+		now = now.Add(5 * time.Minute)
+		for i := 0; i < 2*maxKeys || s.Len() < maxKeys; i++ {
+			s.Add(apart(s, i), 50, now)
+		}
+		const n = 2000
+		for i := range n {
+			s.Add(test.newcomer, 1, now)
+			s.Add(test.other(1<<20+i), 1, now)
+		}
+		if got := s.Count(test.newcomer, Host, 0, 0, now); got < n*99/100 {
+			t.Errorf("%s: %d of %d are counted", test.name, got, n)
+		}
+		checkStructure(t, s)
+	}
+}
+
 func TestOneKeyAtATime(t *testing.T) {
 	for _, typ := range []Type{IP, String} {
 		s := bounded(t, typ, 2, 1)
