@@ -337,6 +337,30 @@ func TestAFloodInsideANetwork(t *testing.T) {
 	checkStructure(t, s)
 }
 
+// So it is where few keys are kept, of which most are in one small network: what those
+// outside it have left is in the network of all.
+func TestAFloodAroundASmallNetwork(t *testing.T) {
+	for seed := range uint64(20) {
+		s, r := bounded(t, CIDR, 3, 100), rand.New(rand.NewPCG(seed, 4))
+		now := at("10:00:00")
+		for n := range int64(2000) {
+			i := 10 << 24
+			if r.IntN(8) > 0 {
+				i += r.IntN(1 << 8)
+			} else {
+				i += r.IntN(1 << 25)
+			}
+			s.Add(numbered(i, false), 1, now)
+			for bits := range uint8(5) {
+				if got := s.Count(key("10.0.0.0"), Mask{bits, 0}, 0, 0, now); got != n+1 {
+					t.Fatalf("seed %d: /%d counts %d; want %d", seed, bits, got, n+1)
+				}
+			}
+		}
+		checkStructure(t, s)
+	}
+}
+
 // What is worth keeping stays wherever it lies and though it comes no more: a
 // hundred thousand events long ago are more than one just now.
 func TestLargeKeysStay(t *testing.T) {

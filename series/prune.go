@@ -261,14 +261,18 @@ func (t *tree) keepLone(nd *node, kept bool) {
 	nd.lone = kept
 }
 
-// loneShare is how many keys there are for each node that is kept alone.
-const loneShare = 128
+// A node that is kept alone may be there for so many keys, and beside these as many
+// as can be on the way to one: else the largest network of few keys is not kept.
+const (
+	loneShare = 128
+	loneWay   = 128 / slotBits
+)
 
 // holdsMore reports whether a node's sum holds more than what its only kid has:
 // what evicted keys have left to it. A flood leaves ever more such nodes; those
 // above the bound of their number leave it to the node above.
 func (t *tree) holdsMore(nd *node, i uint32, only link) bool {
-	if t.named || t.lone > t.keys.Load()/loneShare {
+	if t.named || t.lone > loneWay+t.keys.Load()/loneShare {
 		return false
 	}
 	window, own := t.own(nd.window, t.sums.at(i), only)
