@@ -118,7 +118,7 @@ func (d *Distinct) carry(h holder, old *Distinct, delta *Delta, now time.Time) b
 			to := h.block(bits)
 			sh := d.shard(to)
 			sh.mu.Lock()
-			sh.take(to, delta, momentOf(w, d.def.Windows))
+			sh.take(to, delta, momentOf(min(w, current), d.def.Windows))
 			sh.mu.Unlock()
 			d.tidy(sh, d.oldest(current))
 		}

@@ -251,3 +251,21 @@ func TestCarryingWhatWasCovered(t *testing.T) {
 		t.Errorf("a younger series took %d of 4 windows away", 4-got)
 	}
 }
+
+// While a step back holds a window, what takes its values over has not begun that window:
+// they count at once, in its current one.
+func TestCarryingDifferentValuesWhileTheClockIsHeld(t *testing.T) {
+	def := Definition{Type: String, Interval: time.Hour, Windows: 3}
+	from := defineDistinct(t, def)
+	from.Add(key("user"), "early", at("09:10:00"))
+	from.Add(key("user"), "late", at("10:10:00"))
+	now := at("09:40:00")
+	def.Windows = 4
+	to := defineDistinct(t, def)
+	to.CarryFrom(from, now)
+	for _, now := range []time.Time{now, at("10:20:00")} {
+		if n := to.Count(key("user"), Host, 0, 3, now); n != 2 {
+			t.Errorf("at %s it has %d values, want 2", now.Format(time.TimeOnly), n)
+		}
+	}
+}
