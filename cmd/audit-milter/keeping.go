@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type keeping struct {
 	log        *slog.Logger
 	state      *state.Store        // nil without state_dir
 	history    *history.Writer     // nil without history
+	held       *os.File            // keeps others from the history; nil without
 	maintainer *history.Maintainer // of the history
 	cluster    *cluster.Cluster    // nil without cluster
 	collector  *deltas.Collector   // nil with none of them
@@ -49,6 +51,9 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 	var last uint64
 	o := state.Options{Log: log}
 	if h := conf.History; h != nil {
+		if k.held, err = history.Hold(h.Dir); err != nil {
+			return nil, err
+		}
 		k.history, err = history.NewWriter(history.Options{
 			Dir: h.Dir, Node: conf.Policy.Node, Takes: h.Takes, MinCount: h.MinCount, Log: log, Now: now,
 			Manager: conf.Cluster != nil && conf.Cluster.Role == config.RoleManager,
@@ -221,6 +226,7 @@ func (k *keeping) close() {
 		}
 		if k.history != nil {
 			k.history.Close()
+			k.held.Close()
 		}
 		if k.state == nil {
 			return

@@ -12,6 +12,25 @@ import (
 // ErrBusy says that another process maintains the history.
 var ErrBusy = errors.New("another process maintains this history just now")
 
+// Hold keeps other daemons from writing a history, until the file is closed: to each, what
+// the other has written would be its own, and what a crash has left to write be lost. The
+// directory itself is locked, which a disk that takes nothing allows; where a file system
+// cannot do that, nobody is kept out.
+func Hold(dir string) (*os.File, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		f.Close()
+		return nil, fmt.Errorf("history directory %s is in use by another daemon; each needs a directory of its own", dir)
+	}
+	return f, nil
+}
+
 // lock keeps others from maintaining a history, until the file is closed. The kernel
 // ends it with the process.
 func lock(dir string) (*os.File, error) {
