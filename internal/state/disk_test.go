@@ -387,6 +387,37 @@ func TestTwoProcessesAfterADiskIsWritableAgain(t *testing.T) {
 	})
 }
 
+// Where no lock can be made, as in a directory of another user, that is what is told: not
+// that somebody else has the directory, which is this process itself.
+func TestALockThatCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("lock", filepath.Join(dir, "lock")); err != nil { // which not even root can open
+		t.Fatal(err)
+	}
+	n := newNode()
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		s, _, err := Open(dir, log.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Take(n.tick(true, 1000))
+		time.Sleep(time.Second)
+		if said := log.String(); !strings.Contains(said, unix.ELOOP.Error()) || strings.Contains(said, "in use") {
+			t.Errorf("logged %s", said)
+		}
+		if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, _, err := Open(dir, new(logged).options()); err == nil || !strings.Contains(err.Error(), "is in use by process") {
+			t.Errorf("a second one: %v", err)
+		}
+		mustClose(t, s)
+	})
+	n.mustBeIn(t, dir)
+}
+
 // A directory that was removed is made again, with all that there is.
 func TestADirectoryThatVanishesIsMadeAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")

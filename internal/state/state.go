@@ -126,7 +126,7 @@ var _ deltas.Taker = (*Store)(nil)
 // What is torn or damaged is left out, with a warning. That nothing can be written is
 // no reason to fail: it is told as soon as there is something to write.
 func Open(dir string, o Options) (*Store, Restored, error) {
-	lock, err := lockDirectory(dir)
+	lock, err := lockDirectory(dir, openLock)
 	if err != nil {
 		return nil, Restored{}, err
 	}
