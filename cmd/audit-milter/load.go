@@ -79,7 +79,16 @@ func checkExport(series, path string) error {
 	return err
 }
 
+// eachRecord is for a file only, since who loads one reads it twice: the second time a pipe
+// would be empty.
 func eachRecord(path string, do func(admin.Record) error) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file, and one is needed, since it is read twice; write what comes from a pipe into a file first", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
