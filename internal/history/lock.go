@@ -14,15 +14,15 @@ var ErrBusy = errors.New("another process maintains this history just now")
 
 // Hold keeps other daemons from writing a history, until the file is closed: to each, what
 // the other has written would be its own, and what a crash has left to write be lost. The
-// directory itself is locked, which a disk that takes nothing allows; where a file system
-// cannot do that, nobody is kept out.
+// directory itself is locked, which a disk that takes nothing allows; where that cannot be
+// done, nobody is kept out, and the file may be nil.
 func Hold(dir string) (*os.File, error) {
 	if err := makeDir(dir); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("history directory: %w", err)
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil // who cannot read it is told so by what he reads there
 	}
 	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
 		f.Close()

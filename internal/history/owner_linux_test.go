@@ -105,3 +105,28 @@ func TestASeriesThatCannotBeReadIsSaidAndKeepsNothingElseBack(t *testing.T) {
 		}
 	})
 }
+
+// A history that cannot be read is no reason not to serve; only others are not kept out.
+func TestADirectoryThatCannotBeReadIsNotHeld(t *testing.T) {
+	needsRoot(t)
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() {
+		if f, err := Hold(dir); f != nil || err != nil {
+			t.Errorf("%v, %v", f, err)
+		}
+	})
+	f, err := Hold(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := Hold(dir); err == nil {
+		t.Error("two hold it")
+	}
+}
