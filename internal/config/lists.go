@@ -17,7 +17,7 @@ func (d *decoder) decodeLists(n node) {
 	for _, e := range n.entries("a mapping of names to lists, such as trusted: {cidr: [192.0.2.0/24]}") {
 		name := e.key.Value
 		list := d.list(e.value.about(fmt.Sprintf("list %q", name)))
-		if d.checkListName(e.key, list) {
+		if d.checkListName(e.key, list) && e.value.saysWhatItHolds() {
 			d.lists[name] = list
 		}
 	}
@@ -63,13 +63,20 @@ func (d *decoder) list(n node) *policy.List {
 	n.mapping("a mapping such as {cidr: [192.0.2.0/24]}",
 		optional("cidr", fill),
 		optional("string", fill),
-		optional("file", func(n node) { d.readList(n, list) }),
+		optional("file", func(file node) {
+			if n.saysWhatItHolds() {
+				d.readList(file, list)
+			}
+		}),
 	)
 	if n.lacks("cidr", "string") {
 		n.errorf("what the list holds is missing; write cidr: [] or string: [], with entries or beside a file")
 	}
 	return list
 }
+
+// saysWhatItHolds reports whether a list has entries of a kind, which may be none.
+func (n node) saysWhatItHolds() bool { return n.has("cidr") || n.has("string") }
 
 func fillList(n node, list *policy.List) {
 	for _, item := range n.list("a list of entries") {

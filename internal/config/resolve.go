@@ -171,6 +171,12 @@ func (d *decoder) lostSection(key string) bool {
 	return d.lost[slot{d.top.Node, key}] || section != nil && d.bad[section]
 }
 
+// lostList reports whether a list that is unknown may be there, but was not understood.
+func (d *decoder) lostList(name string) bool {
+	lists := d.top.child("lists")
+	return d.lostSection("lists") || lists != nil && d.top.of(lists, "").child(name) != nil
+}
+
 // lostSeries reports whether the file's series were not understood as a whole, or,
 // for a name like theirs, its monitors.
 func (d *decoder) lostSeries(name string) bool {

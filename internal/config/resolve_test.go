@@ -30,6 +30,22 @@ rules:
     reply: 450 4.7.1 Go away
 `, `f:7:40: rule "flood": the series has windows 0-2; 9 is beyond
 f:8:5: rule "flood": unknown key "thne"; did you mean then?`},
+		{"misspelt lists hide their names", `
+listss: {near: {cidr: []}}
+rules:
+  - {name: flood, at: mail, when: client_address in near, then: reject}
+  - {name: local, at: mail, when: sendr == "", then: reject}
+`, `f:2:1: unknown key "listss"; did you mean lists?
+f:5:35: rule "local": when: unknown attribute "sendr"; did you mean sender?`},
+		{"a list of a kind that is misspelt hides what fits it, in its file too", `
+lists: {bulk: {strng: [a@example.com], file: echoes.txt}, near: {cidr: []}}
+rules:
+  - {name: bulk, at: mail, when: sender in bulk, then: reject}
+  - {name: near, at: mail, when: sender in near, then: reject}
+  - {name: far, at: mail, when: client_address in far, then: reject}
+`, `f:2:16: list "bulk": unknown key "strng"; did you mean string?
+f:5:34: rule "near": when: near is a list of networks; only an address, such as client_address, can be in it
+f:6:51: rule "far": when: unknown list "far"; there is near`},
 		{"a wrong stage hides nothing", `
 series:
   connections: {type: string, interval: 5m, windows: 3, add: {at: [conect, mail], key: recipient}}

@@ -88,6 +88,10 @@ func (d *decoder) when(n node) *policy.When {
 		return nil
 	}
 	when, err := policy.CompileWhen(text, d.lists)
+	if unknown, ok := errors.AsType[policy.UnknownError](err); ok && unknown.What == "list" && d.lostList(unknown.Name) {
+		d.bad[n.Node] = true
+		return nil
+	}
 	if err != nil {
 		n.fail(fmt.Errorf("when: %w", err))
 		return nil
