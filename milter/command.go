@@ -31,7 +31,18 @@ func (s *session) macro(f frame) error {
 	if !s.msg.open && ofMessage(f) {
 		s.follow(s.server.inForce.Load())
 	}
-	return s.macros.set(f.data, s.by.wants.macros.wanted)
+	return s.macros.set(f.data, s.wanted())
+}
+
+// wanted are the macros that the policy reads, and those that tell a refused
+// recipient as long as the MTA shows such: it may have been asked to for an earlier
+// policy.
+func (s *session) wanted() macroSet {
+	wanted := s.by.wants.macros.wanted
+	if s.agreed.protocol&wire.OptRcptRej != 0 {
+		wanted |= refusedMacros
+	}
+	return wanted
 }
 
 // ofMessage reports whether a macro frame belongs to a command of a message.

@@ -165,6 +165,27 @@ func TestALoginIsKnownInTheFirstMessageUnderANewPolicy(t *testing.T) {
 	})
 }
 
+// The MTA goes on to show the recipients that it refused, as it was asked to.
+func TestARefusedRecipientIsNoneUnderANewPolicy(t *testing.T) {
+	const with = `series: {s: {type: ip, interval: 1h, windows: 2, add: {at: rcpt}}, refused: {type: ip, interval: 1h, windows: 2, add: {at: rcpt_refused}}}`
+	const without = `series: {s: {type: ip, interval: 1h, windows: 2, add: {at: rcpt}}}
+rules: [{name: r, at: rcpt, when: recipient_count > 1, then: reject}]`
+	unknown := []string{`D "R{rcpt_mailer}·error·{rcpt_host}·5.1.1·{rcpt_addr}·User unknown·"`, `R "<no@c>·"`}
+	inPlace(t, with, func(p *place) {
+		m := p.mta()
+		m.write(client, `M "<a@b>·"`)
+		m.write(unknown...)
+		m.write(`A`)
+		p.reload(without)
+		m.write(`M "<a@b>·"`)
+		m.write(unknown...)
+		m.write(`D "R{rcpt_mailer}·local·{rcpt_host}··{rcpt_addr}·u·"`, `R "<u@c>·"`)
+		if got, want := p.counts(), "refused 1, s 1"; got != want {
+			t.Errorf("counted %s, want %s", got, want)
+		}
+	})
+}
+
 // The headers that came with a message are counted by name; the next policy
 // has other names.
 func TestHeadersOfANewPolicyReplaceReceivedOnes(t *testing.T) {
