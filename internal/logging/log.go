@@ -17,6 +17,7 @@
 package logging
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -82,7 +83,20 @@ func await(flushed <-chan struct{}, within time.Duration) {
 func handler(out io.Writer, level slog.Leveler, json bool) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if json {
+		options.ReplaceAttr = asTold
 		return slog.NewJSONHandler(out, options)
 	}
 	return slog.NewTextHandler(out, options)
+}
+
+// asTold lets JSON have what a value says of itself, as text has it: of its own
+// accord it would show what the value is made of, such as the bits of a set.
+func asTold(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindAny {
+		return a
+	}
+	if v, ok := a.Value.Any().(fmt.Stringer); ok {
+		a.Value = slog.StringValue(v.String())
+	}
+	return a
 }

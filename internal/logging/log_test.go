@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -16,6 +18,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 const kibi = 1 << 10
@@ -284,4 +288,24 @@ func TestNoAllocationPerLine(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 	<-b.flush(true)
+}
+
+// What a value says of itself is the same in both formats: JSON of its own accord
+// would have an address as an object, and a set of stages as a number.
+func TestAValueIsToldAlikeInBothFormats(t *testing.T) {
+	from := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 4242}
+	for _, row := range []struct {
+		json bool
+		want string
+	}{
+		{false, `level=WARN msg=closing stages="mail, data" from=192.0.2.7:4242 error="it failed"`},
+		{true, `"level":"WARN","msg":"closing","stages":"mail, data","from":"192.0.2.7:4242","error":"it failed"`},
+	} {
+		var out bytes.Buffer
+		slog.New(handler(&out, slog.LevelInfo, row.json)).Warn("closing",
+			"stages", policy.Stages(policy.Mail, policy.Data), "from", from, "error", errors.New("it failed"))
+		if !strings.Contains(out.String(), row.want) {
+			t.Errorf("%s has not %s", out.String(), row.want)
+		}
+	}
 }
