@@ -124,7 +124,7 @@ rules:
 		m.hears(``, `M "<a@b>·"`)
 		m.hears(`y "550 5.7.1 narrow·"`, `R "<no@c>·"`)
 		m.write(`A`)
-		if behind, lacking := p.reload(wide); behind != 1 || lacking != policy.Stages(policy.Mail, policy.Data, policy.EOH) {
+		if behind, lacking := p.reload(wide); behind != 1 || lacking != policy.Stages(policy.Mail, policy.Data, policy.EOH, policy.EOM) {
 			t.Errorf("%d sessions lack %s", behind, lacking)
 		}
 		m.hears(``, `M "<a@b>·"`)
@@ -288,6 +288,26 @@ func TestReloadsInMidTraffic(t *testing.T) {
 	mails, rcpts := int64(sessions*messages), seen.sum("old")+seen.sum("young")
 	if got := seen.sum("both"); got < mails || got > 2*mails || rcpts > mails {
 		t.Errorf("counted %d at mail and rcpt, and %d at rcpt, of %d messages", got, rcpts, mails)
+	}
+}
+
+// What a verdict does to a message is agreed on as the stages are.
+func TestASessionMayLackTheRightToChangeMessages(t *testing.T) {
+	const before = `series: {s: {type: ip, interval: 1h, windows: 2, add: {at: mail}}}`
+	for _, row := range []struct {
+		what, rules string
+		lacking     policy.StageSet
+	}{
+		{"quarantine", `[{name: q, at: eom, when: 'sender != ""', then: quarantine}]`, policy.Stages(policy.EOM)},
+		{"a header", `[{name: h, at: eom, when: 'sender != ""', header: "X-Audit: seen"}]`, policy.Stages(policy.EOM)},
+		{"discard, which needs none", `[{name: d, at: eom, when: 'sender != ""', then: discard}]`, 0},
+	} {
+		inPlace(t, before, func(p *place) {
+			p.mta().write(client)
+			if _, lacking := p.reload("rules: " + row.rules); lacking != row.lacking {
+				t.Errorf("%s: sessions lack %q, want %q", row.what, lacking, row.lacking)
+			}
+		})
 	}
 }
 

@@ -132,11 +132,14 @@ func (p pact) hidden() (stages policy.StageSet) {
 }
 
 // beyond are the stages that the policy needs, and that are not shown, not waited
-// for, or shown without something that it reads, where this was agreed.
+// for, or shown without something that it reads or may do, where this was agreed.
 func (d *demand) beyond(agreed pact) policy.StageSet {
 	stages := d.unheard(agreed) | d.uses.Shown&agreed.hidden()
 	if d.uses.Shown.Has(policy.RcptRefused) && agreed.protocol&wire.OptRcptRej == 0 {
 		stages = stages.With(policy.RcptRefused)
+	}
+	if d.actions&^agreed.actions&^wire.OptSetSymList != 0 { // a header or quarantine goes out at eom
+		stages = stages.With(policy.EOM)
 	}
 	for a := range d.unknown(agreed).All {
 		stages |= comesWith(a)
