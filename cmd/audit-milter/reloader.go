@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"reflect"
 	"strings"
 	"sync"
@@ -25,8 +27,9 @@ type reloader struct {
 	kept     *keeping
 	log      *logging.Log
 
-	mu   sync.Mutex // one at a time; owns over
-	over bool       // the daemon ends
+	mu   sync.Mutex   // one at a time; owns over and own
+	over bool         // the daemon ends
+	own  []netip.Addr // this host's, as they were read last
 	conf atomic.Pointer[config.Config]
 }
 
@@ -42,7 +45,24 @@ func terms(conf *config.Config, engine *policy.Engine) milter.Terms {
 
 // options are an engine's surroundings.
 func (r *reloader) options() policy.Options {
-	return policy.Options{Log: r.log.Logger, Start: r.now(), OwnAddresses: ownAddresses(r.log.Logger), Notify: r.notifier.Fired}
+	return policy.Options{Log: r.log.Logger, Start: r.now(), OwnAddresses: r.ownAddresses(), Notify: r.notifier.Fired}
+}
+
+// ownAddresses are this host's, for the guard against shared keys. Where they
+// cannot be read, as in a shortage of file descriptors, those stay that were.
+func (r *reloader) ownAddresses() []netip.Addr {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		r.log.Warn("this host's addresses cannot be read; of the shared keys only loopback, the null sender and those read before are known", "read_before", len(r.own), "error", err)
+		return r.own
+	}
+	r.own = nil
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			r.own = append(r.own, p.Addr())
+		}
+	}
+	return r.own
 }
 
 // reload reads the file again and puts it in force as a whole. When anything is

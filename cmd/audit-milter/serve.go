@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -170,21 +169,6 @@ func waitForEnd(r *reloader, hangups, ends <-chan os.Signal, failed <-chan error
 			return nil
 		}
 	}
-}
-
-// ownAddresses are this host's, for the guard against shared keys.
-func ownAddresses(log *slog.Logger) []netip.Addr {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		log.Warn("this host's addresses cannot be read; of the shared keys only loopback and the null sender are known", "error", err)
-	}
-	var own []netip.Addr
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own = append(own, p.Addr())
-		}
-	}
-	return own
 }
 
 // spareDescriptors are those that are not sessions': the connections above
