@@ -153,3 +153,18 @@ rules:
 		}
 	})
 }
+
+func TestWhatTheMTALacksOfANewPolicyIsSaid(t *testing.T) {
+	inPlace(t, `series: {s: {type: ip, interval: 1h, windows: 2, add: {at: rcpt_refused}}}`, func(p *place) {
+		old := func() { p.dial().ask("O 2 0x06 0x7f") }
+		old()
+		p.reload(`rules: [{name: q, at: eom, when: 'client_address != ""', then: quarantine}]`)
+		old()
+		old()
+		for _, lacking := range []string{"choosing macros, refused recipients", "quarantine"} {
+			if n := p.seen.said("lacking=" + lacking); n != 1 {
+				t.Errorf("%s is said %d times: %q", lacking, n, *p.seen.messages)
+			}
+		}
+	})
+}

@@ -52,7 +52,7 @@ func (c *crowd) full() bool { return len(c.links) >= c.max }
 type door struct {
 	addr    net.Addr
 	allow   []netip.Prefix
-	lacking sync.Once // says what the MTAs behind it lack
+	lacking sync.Map // what the log has said that the MTAs behind it lack
 }
 
 func (s *Server) prepare() {
@@ -180,6 +180,17 @@ func (s *Server) Sessions() (open, max int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions.links), s.sessions.max
+}
+
+// tell logs what an MTA lacks, if anything, the first time that it is that: another
+// MTA, or another policy, may lack something else.
+func (d *door) tell(log *slog.Logger, lacking string) {
+	if lacking == "" {
+		return
+	}
+	if _, told := d.lacking.LoadOrStore(lacking, true); !told {
+		log.Warn("the MTA lacks what the policy needs; doing without", "listen", d.addr, "lacking", lacking)
+	}
 }
 
 // allows reports whether a connection from addr is welcome.

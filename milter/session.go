@@ -188,10 +188,6 @@ func (s *session) negotiate(f frame) error {
 	s.begin(r, pact{r.wants.answer(offered), r.wants})
 	s.link.known = true
 	s.link.out = r.wants.append(s.link.out, s.agreed.offer)
-	if lacking := r.wants.lacking(offered); lacking != "" {
-		s.door.lacking.Do(func() {
-			s.server.Log.Warn("the MTA lacks what the policy needs; doing without", "listen", s.door.addr, "lacking", lacking)
-		})
-	}
+	s.door.tell(s.server.Log, r.wants.lacking(offered))
 	return nil
 }
