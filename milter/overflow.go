@@ -47,6 +47,7 @@ func (s *session) turnAwayAtConnect() error {
 	if err != nil {
 		return err
 	}
+	s.link.known = true
 	s.link.out = connectOnly.append(s.link.out, connectOnly.answer(offered))
 	for f.code != wire.CodeConn { // its macros come first
 		if f, err = s.link.next(); err != nil {

@@ -72,6 +72,9 @@ func TestAConnectionAboveMaxSessionsEnds(t *testing.T) {
 			if got := p.counts(); got != "connected 1" {
 				t.Errorf("%s: counted %s", row.name, got)
 			}
+			if row.frames != nil && p.seen.said("no negotiation came") > 0 {
+				t.Errorf("%s: the log says that no negotiation came", row.name)
+			}
 		})
 	}
 }
