@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -472,6 +473,45 @@ series:
 		}
 		if n := count(names, i); n != int64(i+1) {
 			t.Errorf("%s has shown %d when the node has less, want %d", key(i), n, i+1)
+		}
+	}
+}
+
+// To put a large part together anew takes its time, and ticks go on meanwhile.
+func TestATickDoesNotWaitForARenewal(t *testing.T) {
+	w := newWorld(t, inACluster+`
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
+  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
+`)
+	w.followAll()
+	const keys, rounds = 20_000, 20
+	for _, name := range []string{"clients", "names"} {
+		l := w.engine.Lasting(name)
+		counted := func() int { return l.Counter.Len() }
+		within := false
+		for round := 1; round <= rounds && !within; round++ {
+			node, before := fmt.Sprint("mx", round+1), counted()
+			r := l.Renew(node)
+			for i := range keys {
+				a := netip.AddrFrom4([4]byte{10, byte(round), byte(i >> 8), byte(i)})
+				r.Merge(series.Delta{Key: series.AddrKey(a), Bits: 32, Start: w.now.Truncate(5 * time.Minute).Unix(), Amount: 1, Values: []uint64{1}}, w.now)
+			}
+			done := make(chan struct{})
+			go func() {
+				r.Done(w.now)
+				close(done)
+			}()
+			for counted() == before {
+				runtime.Gosched()
+			}
+			l.Deltas(func(series.Delta) {})
+			within = counted() < before+keys
+			<-done
+			l.DropShare(node, w.now)
+		}
+		if !within {
+			t.Errorf("%s: in none of %d rounds did a tick come between", name, rounds)
 		}
 	}
 }

@@ -13,11 +13,12 @@ import (
 
 // parts are what the total of a series that replicates consists of, beside its own.
 type parts struct {
-	mu     sync.Mutex                         // held by who changes a part and the total
-	wishes []series.Delta                     // of removals by hand since the last tick
-	wished []series.Delta                     // the last of them, those told among them
-	others atomic.Pointer[map[string]Counter] // by node; the map is never changed
-	own    Counter                            // what this node has counted, the event in hand included
+	sharing sync.Mutex                         // held by who changes a part and the total, which may take seconds; locked before mu
+	wished  []series.Delta                     // the last removals by hand; under sharing
+	mu      sync.Mutex                         // held for a moment by who changes the ledger: a tick waits for it
+	wishes  []series.Delta                     // of removals by hand since the last tick; under mu
+	others  atomic.Pointer[map[string]Counter] // by node; the map is never changed
+	own     Counter                            // what this node has counted, the event in hand included
 }
 
 // shares are those of the other nodes.
@@ -145,8 +146,8 @@ const maxWished = 1000
 // which it tells. It does nothing to a series that does not replicate.
 func (l *Lasting) MergeShare(node string, d series.Delta, now time.Time) {
 	p := &l.parts
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
 	switch {
 	case l.Own == nil, d.IsWish() && (node == "" || d.Bits > hostBits(d.Key)):
 	case node == "" && p.hasRemoved(&d):
@@ -215,8 +216,8 @@ func (l *Lasting) shown() []*series.Distinct {
 // DropShare takes all that another node has counted out of the total.
 func (l *Lasting) DropShare(node string, now time.Time) {
 	p := &l.parts
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
 	l.Counter.Begin(now) // what has left by now needs no taking out
 	switch share := l.shares()[node].(type) {
 	case *series.Distinct:
@@ -250,8 +251,8 @@ func (r *Renewal) Merge(d series.Delta, now time.Time) {
 // meanwhile.
 func (r *Renewal) Done(now time.Time) {
 	l, p := r.of, &r.of.parts
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
 	l.Counter.Begin(now) // what has left by now needs no taking out
 	put := func() { l.putShare(r.node, r.share) }
 	switch before := l.share(r.node).(type) {
@@ -266,8 +267,8 @@ func (r *Renewal) Done(now time.Time) {
 // SetShare replaces what another node has in a gauge by what it has now.
 func (l *Lasting) SetShare(node string, counts map[series.Key]int64, now time.Time) {
 	p := &l.parts
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
 	share := l.share(node)
 	changes := maps.Clone(counts)
 	if changes == nil {
@@ -319,11 +320,13 @@ func hostBits(k series.Key) uint8 { return uint8(k.Addr().BitLen()) }
 // wish takes back what this node has counted, and lets the others hear of it.
 func (l *Lasting) wish(k series.Key, bits uint8) {
 	p := &l.parts
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l.takeBack(k, bits)
+	p.sharing.Lock()
+	defer p.sharing.Unlock()
 	wish := series.Wish(k, bits)
+	l.takeBack(k, bits)
+	p.mu.Lock()
 	p.wishes = append(p.wishes, wish)
+	p.mu.Unlock()
 	if p.wished = append(p.wished, wish); len(p.wished) > maxWished {
 		p.wished = p.wished[1:]
 	}
@@ -339,6 +342,8 @@ func (p *parts) hasRemoved(d *series.Delta) bool {
 
 // takeBack takes out what this node has counted for a key or a block.
 func (l *Lasting) takeBack(k series.Key, bits uint8) {
+	l.parts.mu.Lock()
+	defer l.parts.mu.Unlock()
 	switch own := l.Own.(type) {
 	case *series.Distinct:
 		own.Remove(k)
