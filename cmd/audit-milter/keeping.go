@@ -203,6 +203,17 @@ func (k *keeping) start(inForce func() *policy.Engine, now func() time.Time) {
 	}
 }
 
+// awaitTime bounds how long the first sessions wait for a cluster's server that is slow or away.
+const awaitTime = 500 * time.Millisecond
+
+// awaitCluster lets this node learn what the cluster knows before it judges anybody: a
+// penalty that it has kept may have ended meanwhile.
+func (k *keeping) awaitCluster() {
+	if k.cluster != nil {
+		k.cluster.AwaitLook(awaitTime)
+	}
+}
+
 // change puts another engine in force, so that none of its adds is missed.
 func (k *keeping) change(next *policy.Engine, now time.Time, adopt func()) {
 	if k.collector == nil {

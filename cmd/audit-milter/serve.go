@@ -116,6 +116,7 @@ func serve(path string, out io.Writer) error {
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
 	tellFewDescriptors(conf, log.Logger)
+	kept.awaitCluster() // those who connect wait meanwhile
 	err = supervise(reloads, listeners, hangups, ends)
 	endConsole()
 	reloads.end()

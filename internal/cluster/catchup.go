@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/audit-milter/audit-milter/internal/deltas"
 )
 
 // whole is a node's whole snapshot of a topic.
@@ -219,11 +221,14 @@ func (r *reader) join(ctx context.Context) error {
 	if r.hasJoined() {
 		return nil
 	}
+	if err := r.hearEnds(ctx); err != nil {
+		return err
+	}
 	for _, t := range r.topics {
 		if r.Restored[t.name] || r.back[t.name] {
 			continue
 		}
-		begun, told, err := r.earlier(ctx, t)
+		begun, told, err := r.earlier(ctx, t, r.Node)
 		if err != nil {
 			return err
 		}
@@ -250,9 +255,26 @@ func (r *reader) hasJoined() bool {
 	return r.joined
 }
 
-// earlier is what this node has told of a topic in an earlier life.
-func (r *reader) earlier(ctx context.Context, t *topic) (begun time.Time, told []part, err error) {
-	k := seriesKeys(r.Name, t.name, r.Node)
+// hearEnds ends the penalties that others have ended meanwhile: those that the disk has
+// kept, and those that this node has told, before they come back.
+func (r *reader) hearEnds(ctx context.Context) error {
+	for node := range r.nodes {
+		_, told, err := r.earlier(ctx, r.topics[""], node)
+		if err != nil {
+			return err
+		}
+		for _, p := range told {
+			if o, err := deltas.DecodeOrders(p.payload); err == nil { // else that is told when all of it is read
+				r.hearOrders(node, &deltas.Orders{Ended: o.Ended}, r.Now())
+			}
+		}
+	}
+	return nil
+}
+
+// earlier is what a node has told of a topic so far.
+func (r *reader) earlier(ctx context.Context, t *topic, node string) (begun time.Time, told []part, err error) {
+	k := seriesKeys(r.Name, t.name, node)
 	states, err := r.states(ctx, []keys{k})
 	if err != nil || states[0] == nil || states[0].shape != t.shape {
 		return begun, nil, err

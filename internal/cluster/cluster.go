@@ -147,7 +147,8 @@ type Cluster struct {
 	told         map[string]time.Time
 	status       Status
 
-	wake chan struct{}
+	wake  chan struct{}
+	ready chan struct{} // closed once the reader has looked at the server, or could not
 }
 
 var _ deltas.Slow = (*Cluster)(nil)
@@ -175,6 +176,7 @@ func Open(o Options) (*Cluster, error) {
 		standing:    newStanding(),
 		told:        make(map[string]time.Time),
 		wake:        make(chan struct{}, 1),
+		ready:       make(chan struct{}),
 	}, nil
 }
 
@@ -208,6 +210,16 @@ func (c *Cluster) Run(ctx context.Context) {
 	both.Go(func() { c.watch(ctx) })
 	both.Go(func() { newReader(c, link).run(ctx) })
 	both.Wait()
+}
+
+// AwaitLook waits until this node knows what the server has, so that nobody is judged by a
+// penalty that has ended while it was not running. If the server does not answer it goes on
+// with what it has, and so it does after that time.
+func (c *Cluster) AwaitLook(within time.Duration) {
+	select {
+	case <-c.ready:
+	case <-time.After(within):
+	}
 }
 
 // The two who use the link.

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -152,6 +154,65 @@ func TestAPenaltyThatAnotherNodeHasEndedDoesNotComeBackAtARestart(t *testing.T) 
 			t.Errorf("%s has %v, want those of 198.51.100.2 and .3 alone", n.name, all)
 		}
 	}
+}
+
+// What others have ended comes before what this node has told, and ends what its disk has kept.
+func TestEndsOfPenaltiesComeBeforeAllElseAtARestart(t *testing.T) {
+	s := newServer(t)
+	a, b := twoNodes(t, s.path, "a", "b")
+	give := func(n *node, host string) {
+		subject := policy.Subject{Network: netip.MustParsePrefix(host + "/32")}
+		n.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: n.now().Add(5 * time.Minute)}, n.now())
+	}
+	penalties := func(n *node) int { return len(n.engine.Penalties(n.now())) }
+	give(a, "198.51.100.1")
+	give(a, "198.51.100.2")
+	eventually(t, func() error {
+		if got := penalties(b); got != 2 {
+			return fmt.Errorf("b has %d penalties, want 2", got)
+		}
+		return nil
+	})
+	a.settled()
+	a.stop()
+	for _, host := range []string{"198.51.100.1", "198.51.100.2"} {
+		if ran, err := b.engine.RemovePenalty("flood", host, b.now()); err != nil || !ran {
+			t.Fatal(ran, err)
+		}
+	}
+	b.snapshot() // it has the ends
+	p := newProxy(t, s)
+	p.closed.Store(true)
+	a = newNode(t, p.address(), "a", nodeOptions{})
+	a.stop() // from here on it reads when the test says so
+	give(a, "198.51.100.2")
+	p.closed.Store(false)
+	l := &link{of: &a.cluster.Options}
+	t.Cleanup(l.close)
+	r := newReader(a.cluster, l)
+	for _, step := range []func(context.Context) error{r.recall, r.beat, r.join} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := penalties(a); got != 0 {
+		t.Errorf("%d penalties run, want none: b has ended them", got)
+	}
+}
+
+func TestTheFirstLookAtTheServerIsWaitedForWhileItAnswers(t *testing.T) {
+	s := newServer(t)
+	a := newNode(t, s.path, "a", nodeOptions{})
+	a.cluster.AwaitLook(time.Hour)
+	if !newReader(a.cluster, nil).hasJoined() {
+		t.Errorf("a has not read what the server has\n%s", a.log)
+	}
+	s.cmd.Process.Signal(syscall.SIGSTOP) // it takes connections, and says nothing
+	b := newNode(t, s.path, "b", nodeOptions{})
+	b.cluster.AwaitLook(time.Millisecond)
+	s.kill()
+	c := newNode(t, s.path, "c", nodeOptions{})
+	c.cluster.AwaitLook(time.Hour) // nobody takes connections
 }
 
 func TestARemovedKeyIsRemovedEverywhereOnce(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -93,6 +94,7 @@ func newReader(c *Cluster, l *link) *reader {
 func (r *reader) run(ctx context.Context) {
 	ticks := time.NewTicker(deltas.Interval)
 	defer ticks.Stop()
+	hasLooked := sync.OnceFunc(func() { close(r.ready) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,6 +104,7 @@ func (r *reader) run(ctx context.Context) {
 			if err := r.tick(ctx); err != nil && ctx.Err() == nil {
 				r.failing(reading, err)
 			}
+			hasLooked()
 		}
 	}
 }
