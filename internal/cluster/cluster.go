@@ -39,7 +39,8 @@
 //
 // On the server: for each node and series two whole snapshots, and the batches since the
 // one before the last, which are at most four times a snapshot or 8 MiB. In memory: 16 MiB
-// of batches that wait for the server. What is beyond that while it is away is let go,
+// of batches that wait for the server, beside that with which a snapshot begins, since it has
+// all penalties that this node has imposed. What is beyond that while it is away is let go,
 // and a snapshot makes up for it. Of what is read, four batches of each node and series at
 // a time, and one whole snapshot with the batches behind it, which is put together beside
 // the share that it replaces. 256 KiB of wishes, and 10,000 ends of penalties.
@@ -131,6 +132,7 @@ type Cluster struct {
 	mu           sync.Mutex // owns what follows
 	waiting      []entry
 	waitingBytes int64
+	room         int64            // what they may be: more than maxWaiting by what the last snapshot began with
 	joined       bool             // what the server has of this node's own was read
 	errors       map[string]error // of the last exchange
 	toldAway     bool

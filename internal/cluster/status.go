@@ -17,7 +17,7 @@ type Status struct {
 	Contact time.Time // when the server has answered last; zero: never
 	Error   string    // why it does not answer now; "": it does
 
-	Waiting    int64     // bytes that wait for the server, at most 16 MiB
+	Waiting    int64     // bytes that wait for the server, at most 16 MiB beside what a snapshot begins with
 	Sent       int64     // bytes
 	LetGo      int64     // batches and parts of snapshots that snapshots made up for
 	SnapshotAt time.Time // when the last one was begun; zero: there is none yet

@@ -89,8 +89,8 @@ func (c *Cluster) newChain(l *policy.Lasting, lives time.Duration) *chain {
 // penaltiesLive is how long the penalties of a node stay that does not write, at least.
 const penaltiesLive = 24 * time.Hour
 
-// Take takes the next batch. It never waits for the server: once more than 16 MiB do,
-// batches are let go, and a snapshot makes up for them.
+// Take takes the next batch. It never waits for the server: once more than 16 MiB do
+// beside what a snapshot begins with, batches are let go, and a snapshot makes up for them.
 func (c *Cluster) Take(b *deltas.Batch) {
 	ended := c.note(b)
 	restarts, takes := c.admit(b)
@@ -221,7 +221,10 @@ func (c *Cluster) enqueue(b *deltas.Batch, entries []entry) {
 	for i := range entries {
 		size += entries[i].size()
 	}
-	if c.broken || c.waitingBytes+size > maxWaiting {
+	if b.Begin { // with all penalties, else no snapshot would ever be whole where they are many
+		c.room = maxWaiting + size
+	}
+	if c.broken || c.waitingBytes+size > c.room {
 		if !c.broken { // more comes than the server takes: more snapshots would not help
 			c.rest = min(2*c.rest, snapshotEvery)
 		}

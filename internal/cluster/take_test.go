@@ -157,3 +157,30 @@ func TestNothingIsLoggedUnderTheLockThatBatchesWaitFor(t *testing.T) {
 		t.Errorf("%d lines were logged, want 6", log.lines)
 	}
 }
+
+// All penalties that run go into the batch with which a snapshot begins, however many.
+func TestMorePenaltiesThanMayWaitStopNoCounts(t *testing.T) {
+	s := newServer(t)
+	a, b := twoNodes(t, s.path, "a", "b")
+	const penalties = 100_000
+	for i := range penalties {
+		subject := policy.Subject{Text: fmt.Sprintf("%0100d", i)}
+		a.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: a.now().Add(9 * time.Minute)}, a.now())
+	}
+	eventually(t, func() error {
+		if got := len(b.engine.Penalties(b.now())); got != penalties {
+			return fmt.Errorf("b has %d penalties\n%s", got, a.log)
+		}
+		return nil
+	})
+	begun := a.cluster.Status().SnapshotAt
+	a.demand()
+	eventually(t, func() error {
+		if at := a.cluster.Status().SnapshotAt; !at.After(begun) {
+			return fmt.Errorf("the last snapshot is of %v", at)
+		}
+		return nil
+	})
+	a.add(1, 5)
+	expect(t, []*node{a, b}, map[int]int64{1: 5})
+}
