@@ -17,6 +17,7 @@ func TestMistakes(t *testing.T) {
 		{"no series", "GET /api/v1/count?key=a", `400 series is missing; it names one`},
 		{"a cluster where there is none", "GET /api/v1/cluster", `404 this daemon is in no cluster; the key cluster of its configuration joins one`},
 		{"an unknown series", "GET /api/v1/count?series=user&key=a", `404 unknown series \"user\"; did you mean users?`},
+		{"an unknown rule", `POST /api/v1/remove {"rule":"flood","key":"192.0.2.7"}`, `404 unknown rule with a penalty \"flood\"; there is none`},
 		{"no key", "GET /api/v1/count?series=users", `400 series users: the key \"\", or a part of it, is empty, and so is never counted`},
 		{"a text for an address", "GET /api/v1/count?series=connections&key=alice", `400 series connections: \"alice\" is not an address; write one such as 192.0.2.7 or 2001:db8::7, or a block such as 192.0.2.0/24`},
 		{"an address of the other family", "GET /api/v1/count?series=clients4&key=2001:db8::7", `400 series clients4: it is of type cidr and does not take 2001:db8::7`},

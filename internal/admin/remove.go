@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -45,12 +46,15 @@ func remove(q *question, r Remove) (Removed, error) {
 
 func (q *question) removePenalty(r Remove) (Removed, error) {
 	ran, err := q.engine.RemovePenalty(r.Rule, r.Key, q.now)
+	if err != nil {
+		return Removed{}, failure{http.StatusNotFound, err}
+	}
 	done := Removed{Rule: r.Rule, Key: r.Key}
 	if ran {
 		done.Removed = 1
 		q.Log.Info("penalty ended by hand", "rule", r.Rule, "key", r.Key)
 	}
-	return done, err
+	return done, nil
 }
 
 func (q *question) removeKeys(r Remove) (done Removed, err error) {
