@@ -93,7 +93,7 @@ func serveAPI(t *testing.T, page []block) (base string) {
 		Log: slog.New(slog.DiscardHandler),
 		Reload: func() ([]string, error) { // the command's own test has these sentences too
 			return []string{
-				"reloaded audit-milter.yaml: 2 series, 0 rules, mode enforce",
+				"reloaded audit-milter.yaml: 2 series, 2 rules, mode enforce",
 				"series that go on with their counts: connections, recipients_by_user",
 			}, nil
 		},
