@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -19,14 +18,6 @@ func clusterOptions(c *config.Cluster) cluster.Options {
 		Name: c.Name, Node: c.Node, Manager: c.Role == config.RoleManager, Version: programVersion(),
 		Addresses: c.Valkey.Addresses, Sentinel: c.Valkey.Sentinel, Username: c.Valkey.Username, Password: c.Valkey.Password, TLS: c.Valkey.TLS,
 	}
-}
-
-// programVersion is what the Go tool noted when it built the program.
-func programVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }
 
 // sameCluster reports whether a running cluster is as the configuration wants it.

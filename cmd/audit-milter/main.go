@@ -27,6 +27,8 @@
 //	audit-milter history export SERIES  windows as CSV
 //	audit-milter history load SERIES FILE    that CSV back into a history
 //
+// audit-milter --version says which one it is.
+//
 // The exit status is 0 when all is well, 1 when the answer is no (a bad
 // configuration, a refused dialogue, a daemon that cannot start or be reached) and
 // 2 when the command was used wrongly.
@@ -36,6 +38,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -49,6 +52,7 @@ func run(args []string) int {
 	root := &cobra.Command{
 		Use:           "audit-milter",
 		Short:         "Counts mail in rolling windows and refuses abuse on what it counted",
+		Version:       programVersion(),
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -73,6 +77,14 @@ func run(args []string) int {
 		return 2
 	}
 	return 1
+}
+
+// programVersion is what the Go tool noted when it built the program.
+func programVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }
 
 // message is how an error is told; a configuration's errors stand for
