@@ -115,7 +115,7 @@ func (r *replay) segment(s *segment, dir string, skip series.For) error {
 		case b.err != nil:
 			return unread(f.Name(), b.err)
 		case b.bytes == 0:
-			return r.torn(f, b.skipped)
+			return r.torn(f, s, b.skipped)
 		case b.skipped > 0:
 			r.lost(f.Name(), b.skipped, b.Now)
 			r.keep(f.Name())
@@ -126,14 +126,20 @@ func (r *replay) segment(s *segment, dir string, skip series.For) error {
 	return nil
 }
 
-// torn says how much a segment's end lacks; a crash while it was written does that.
-func (r *replay) torn(f *os.File, bytes int64) error {
-	if bytes == 0 {
+// torn says how much a segment's end lacks; a crash while it was written does that. Of
+// one without any batch nobody knows how much: its first one is written at once.
+func (r *replay) torn(f *os.File, s *segment, bytes int64) error {
+	if bytes == 0 && s.size > headerLen {
 		return nil
 	}
 	info, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if bytes == 0 {
+		r.log.Warn("state: a file of the journal has no batch: what was counted since the last one before it, if anything, is lost",
+			"file", f.Name(), "after", r.until, "until", info.ModTime())
+		return nil
 	}
 	r.lost(f.Name(), bytes, info.ModTime())
 	return nil
