@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // The bounds of a delivery.
@@ -65,17 +67,27 @@ func (t *target) deliver(ctx context.Context, n *notice) {
 			return
 		}
 		_, permanent := errors.AsType[permanentError](err)
+		told := shown(err)
 		if last || permanent || time.Since(n.queued) >= giveUpAfter {
 			t.failed.Add(1)
-			log.Error("a notification was not delivered", "error", err)
+			log.Error("a notification was not delivered", "error", told)
 			return
 		}
 		if pause == firstPause {
-			log.Warn("a notification cannot be delivered now; trying again", "for", giveUpAfter.String(), "error", err)
+			log.Warn("a notification cannot be delivered now; trying again", "for", giveUpAfter.String(), "error", told)
 		}
 		t.wait(pause - time.Duration(t.jitter()*float64(pause/2)))
 		pause = min(2*pause, lastPause)
 	}
+}
+
+// maxShown is how much of an error the log shows, in bytes: some quote all that
+// the other side said.
+const maxShown = 3 * maxSaid
+
+func shown(err error) string {
+	text := err.Error()
+	return policy.Printable(text[:min(len(text), maxShown)])
 }
 
 func (t *target) attempt(ctx context.Context, n *notice) error {
