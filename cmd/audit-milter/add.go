@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func addCommand() *cobra.Command {
@@ -37,7 +38,7 @@ negative N takes away.
 }
 
 func printAdded(out io.Writer, a admin.Added) {
-	fmt.Fprintf(out, "%s in %s: %d in the current window\n", a.Key, a.Series, a.Count)
+	fmt.Fprintf(out, "%s in %s: %d in the current window\n", policy.Printable(a.Key), a.Series, a.Count)
 }
 
 // withNegative lets a negative number stand among the arguments of add, where it

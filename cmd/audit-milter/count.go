@@ -48,7 +48,7 @@ func nodeFlag(cmd *cobra.Command, node *string) {
 
 // printCount prints a count, and what it is the sum of.
 func printCount(out io.Writer, a admin.Count) {
-	fmt.Fprintf(out, "%s in %s%s: %d\n", a.Key, a.Series, ofNode(a.Node), a.Count)
+	fmt.Fprintf(out, "%s in %s%s: %d\n", policy.Printable(a.Key), a.Series, ofNode(a.Node), a.Count)
 	if len(a.Windows) < 2 {
 		return
 	}

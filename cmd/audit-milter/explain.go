@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func explainCommand() *cobra.Command {
@@ -68,7 +69,7 @@ func trueText(set bool) string {
 }
 
 func printExplained(out io.Writer, x admin.Explained) {
-	fmt.Fprintf(out, "%s, %s\n", x.Key, local(x.At))
+	fmt.Fprintf(out, "%s, %s\n", policy.Printable(x.Key), local(x.At))
 	if x.Remote != "" {
 		fmt.Fprintf(out, "counts of the cluster: %s\n", x.Remote)
 	}
@@ -77,7 +78,7 @@ func printExplained(out io.Writer, x admin.Explained) {
 		table(out, func(w io.Writer) {
 			fmt.Fprintln(w, "SERIES\tKEY\tTOTAL\tWINDOW\tCOUNTS, THE CURRENT WINDOW FIRST")
 			for _, h := range x.Series {
-				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", h.Series, h.Key, h.Total, window(h), numbers(h.Counts))
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", h.Series, policy.Printable(h.Key), h.Total, window(h), numbers(h.Counts))
 			}
 		})
 	}
@@ -144,7 +145,7 @@ func printConditionState(out io.Writer, word string, c admin.ConditionState, at 
 		fmt.Fprintf(out, "depends on the %s of an event\n", c.DependsOn)
 		return
 	}
-	fmt.Fprintf(out, "%s: %s: %s%s\n", c.Reading.Key, compared(c.Reading), conditionHolds(c), until(c.HoldsUntil, at))
+	fmt.Fprintf(out, "%s: %s: %s%s\n", policy.Printable(c.Reading.Key), compared(c.Reading), conditionHolds(c), until(c.HoldsUntil, at))
 }
 
 func conditionHolds(c admin.ConditionState) string {

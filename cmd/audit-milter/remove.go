@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/internal/admin"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func removeCommand() *cobra.Command {
@@ -45,17 +46,18 @@ that have not done so yet is told.
 }
 
 func printRemoved(out io.Writer, r admin.Removed) {
+	key := policy.Printable(r.Key)
 	switch {
 	case r.Rule != "" && r.Removed == 0:
-		fmt.Fprintf(out, "%s runs no penalty for %s; nothing was removed\n", r.Rule, r.Key)
+		fmt.Fprintf(out, "%s runs no penalty for %s; nothing was removed\n", r.Rule, key)
 	case r.Rule != "":
-		fmt.Fprintf(out, "the penalty of %s for %s has ended\n", r.Rule, r.Key)
+		fmt.Fprintf(out, "the penalty of %s for %s has ended\n", r.Rule, key)
 	case r.Removed == 0:
-		fmt.Fprintf(out, "%s does not hold %s; nothing was removed\n", r.Series, r.Key)
+		fmt.Fprintf(out, "%s does not hold %s; nothing was removed\n", r.Series, key)
 	case r.Removed == 1:
-		fmt.Fprintf(out, "1 key was removed from %s: %s\n", r.Series, r.Key)
+		fmt.Fprintf(out, "1 key was removed from %s: %s\n", r.Series, key)
 	default:
-		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, r.Key)
+		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, key)
 	}
 	for _, l := range r.Left {
 		when := "which takes it back within a second"
