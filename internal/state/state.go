@@ -12,7 +12,7 @@
 // A segment is a header of 16 bytes and then records, one a batch, each with a mark, a
 // length and a CRC-32C. A record that is torn or damaged is left out, with a warning
 // that says what time it covers, and the next mark is looked for. A file without any
-// record is told, too: a crash leaves one when it comes before the first. One that was
+// record is told, too: a crash leaves one when it comes before the first. A file that was
 // damaged, other than torn at its end by a crash, stays as NUMBER.journal.damaged.
 //
 // The file "node" has the name under which the node's cluster knows what the newest
