@@ -81,11 +81,10 @@ type amount struct {
 func (q *question) amount(c policy.Counter, r Row) (amount, error) {
 	key, err := policy.ParseKey(c, r.Key)
 	d := c.Definition()
-	interval := time.Duration(r.IntervalSeconds) * time.Second
 	switch {
 	case err != nil:
 		return amount{}, err
-	case r.IntervalSeconds < 1 || d.Interval%interval != 0:
+	case r.IntervalSeconds < 1 || seconds(d.Interval)%r.IntervalSeconds != 0:
 		return amount{}, fmt.Errorf("its window of %d seconds does not fit into those of the series %s, of %d seconds", r.IntervalSeconds, d.Name, seconds(d.Interval))
 	case r.Start.Unix()%r.IntervalSeconds != 0:
 		return amount{}, fmt.Errorf("no window of %d seconds begins at %s", r.IntervalSeconds, r.Start.Format(time.RFC3339))

@@ -99,6 +99,8 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 			`series connections: 192.0.2.0/24 is a block; its counts are those of its addresses`},
 		{"a longer window", `{"key":"192.0.2.7","window_start":"2026-01-01T12:00:00Z","interval_seconds":600,"count":1}`,
 			`its window of 600 seconds does not fit into those of the series connections, of 300 seconds`},
+		{"a window that no clock can measure", `{"key":"192.0.2.7","window_start":"1970-01-01T00:00:00Z","interval_seconds":36028797018963968,"count":1}`,
+			`its window of 36028797018963968 seconds does not fit into those of the series connections, of 300 seconds`},
 		{"no window", `{"key":"192.0.2.7","count":1}`,
 			`its window of 0 seconds does not fit into those of the series connections, of 300 seconds`},
 		{"a window that begins where none does", `{"key":"192.0.2.7","window_start":"2026-01-01T11:58:00Z","interval_seconds":300,"count":1}`,
