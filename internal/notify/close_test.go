@@ -53,3 +53,23 @@ func TestCloseHasABound(t *testing.T) {
 		t.Errorf("logged %s", log)
 	}
 }
+
+// A refusal is one as soon as its status is there, whatever becomes of its text.
+func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
+	asked, done := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		w.(http.Flusher).Flush()
+		close(asked)
+		<-done
+	}))
+	defer server.Close()
+	defer close(done)
+	p := open(t, (&hook{Server: server}).everyone(""))
+	p.rcpt("alice")
+	<-asked
+	p.notifier.Close(time.Second)
+	if log := p.log.take(); !strings.Contains(log, `error="the webhook answers 404 Not Found: "`) {
+		t.Errorf("logged %s", log)
+	}
+}

@@ -94,10 +94,10 @@ func (t *target) attempt(ctx context.Context, n *notice) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow)
 	defer cancel()
 	err := t.via().send(ctx, n)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+	if _, permanent := errors.AsType[permanentError](err); err == nil || permanent || ctx.Err() == nil {
+		return err
 	}
-	return err
+	return context.Cause(ctx)
 }
 
 // wait is shorter when the delivery ends.
