@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -257,5 +258,41 @@ func TestTheNodesNameGoesWithTheSnapshot(t *testing.T) {
 		}
 		s.Take(n.tick(true, row.step))
 		mustClose(t, s)
+	}
+}
+
+// A daemon that dies again and again before its first sync leaves a file each time.
+func TestStartsThatEndBeforeASyncDoNotPileUp(t *testing.T) {
+	for _, row := range []struct{ step, every, left int }{ // the new file among them
+		{1000, 1, 3}, // each has a whole snapshot: those of the last two stay
+		{1000, 4, 7}, // each fourth one, the second, sixth and tenth; one comes behind that
+		{0, 1, 12},   // none: all of them are needed
+	} {
+		n, e, dir := newNode(), new(encoder), t.TempDir()
+		for i := range 11 {
+			n.kept[1].Counter.(*series.Series).Add(key(i), 1, n.now)
+			step := row.step
+			if i%row.every != 1%row.every {
+				step = 0
+			}
+			b := n.tick(true, step)
+			content := append(headerOf(format), e.encode(b).bytes...)
+			if err := os.WriteFile(segment{number: b.Number}.path(dir), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := n.told()
+		s, restored := mustOpen(t, dir)
+		n.restart(restored)
+		s.Take(n.tick(true, 0))
+		mustClose(t, s)
+		if left, _ := list(dir); len(left) != row.left {
+			t.Errorf("%v: %d files are left", row, len(left))
+		}
+		s, restored = mustOpen(t, dir)
+		mustClose(t, s)
+		if got := told(restored.Series, restored.Penalties, n.now); got != want {
+			t.Errorf("%v: restored\n%s\nwant\n%s", row, got, want)
+		}
 	}
 }

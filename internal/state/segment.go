@@ -103,6 +103,16 @@ func fallback(segments []segment) int {
 	return -1
 }
 
+// sync lets the segment stand.
+func (s segment) sync(dir string) error {
+	f, err := os.Open(s.path(dir))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
 // syncDirectory lets what was made, renamed or removed in it stand.
 func syncDirectory(dir string) error {
 	d, err := os.Open(dir)

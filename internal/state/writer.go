@@ -141,7 +141,42 @@ func (s *Store) begin(number uint64) error {
 	}
 	w.file, w.ended, w.doubtful = f, false, false
 	w.segments = append(w.segments, next)
+	if w.fallback == 0 {
+		return s.removeLeft()
+	}
 	return nil
+}
+
+// removeLeft removes what starts have left that ended before a sync: what nobody falls
+// back to any more. Else a daemon that dies at once, again and again, would fill the disk.
+func (s *Store) removeLeft() error {
+	w := &s.writer
+	newest := fallback(w.segments)
+	if newest < 2 || w.segments[1].number > s.needed() {
+		return nil
+	}
+	before := w.wholeBefore(newest)
+	if before == 0 {
+		return nil
+	}
+	for _, kept := range w.segments[before:] {
+		if err := kept.sync(w.dir); err != nil {
+			return err
+		}
+	}
+	w.fallback = w.segments[before].number
+	return s.removeOld()
+}
+
+// wholeBefore is the next older segment with a whole snapshot; 0 where nothing older would
+// go. What cannot be read is not whole.
+func (w *writer) wholeBefore(newest int) int {
+	for i := newest - 1; i > 0; i-- {
+		if w.segments[i].survey(w.dir); w.segments[i].complete {
+			return i
+		}
+	}
+	return 0
 }
 
 // append writes the record behind the last good one, over what is there of one that
