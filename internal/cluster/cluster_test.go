@@ -3,9 +3,12 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -749,5 +752,33 @@ func TestANameOrAddressIsMissing(t *testing.T) {
 	}
 	if _, err := Open(good); err != nil {
 		t.Error(err)
+	}
+}
+
+// A server that takes connections and says nothing is tried for a while; a node that ends
+// does not try it again.
+func TestANodeEndsWhileTheServerHangs(t *testing.T) {
+	hangs, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	var nodes []*node
+	for i := range 8 { // whichever comes first, the end or the time to look again
+		nodes = append(nodes, newNode(t, hangs.Addr().String(), fmt.Sprint("mx", i), nodeOptions{}))
+	}
+	for range nodes {
+		if _, err := hangs.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	var all sync.WaitGroup
+	for _, n := range nodes {
+		all.Go(n.stop)
+	}
+	all.Wait()
+	if took := time.Since(begun); took > dialWithin*7/4 {
+		t.Errorf("they have ended after %v; to try once takes %v", took, dialWithin)
 	}
 }

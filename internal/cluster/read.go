@@ -95,11 +95,9 @@ func (r *reader) run(ctx context.Context) {
 	ticks := time.NewTicker(deltas.Interval)
 	defer ticks.Stop()
 	hasLooked := sync.OnceFunc(func() { close(r.ready) })
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			r.leave(ctx)
-			return
 		case <-ticks.C:
 			if err := r.tick(ctx); err != nil && ctx.Err() == nil {
 				r.failing(reading, err)
@@ -107,6 +105,7 @@ func (r *reader) run(ctx context.Context) {
 			hasLooked()
 		}
 	}
+	r.leave(ctx)
 }
 
 func (r *reader) tick(ctx context.Context) error {
