@@ -95,8 +95,8 @@ func asTold(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() != slog.KindAny {
 		return a
 	}
-	if v, ok := a.Value.Any().(fmt.Stringer); ok {
-		a.Value = slog.StringValue(v.String())
+	if _, ok := a.Value.Any().(fmt.Stringer); ok {
+		a.Value = slog.StringValue(a.Value.String()) // which also takes a nil pointer
 	}
 	return a
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
@@ -298,12 +299,12 @@ func TestAValueIsToldAlikeInBothFormats(t *testing.T) {
 		json bool
 		want string
 	}{
-		{false, `level=WARN msg=closing stages="mail, data" from=192.0.2.7:4242 error="it failed"`},
-		{true, `"level":"WARN","msg":"closing","stages":"mail, data","from":"192.0.2.7:4242","error":"it failed"`},
+		{false, `level=WARN msg=closing stages="mail, data" from=192.0.2.7:4242 to=<nil> error="it failed"`},
+		{true, `"level":"WARN","msg":"closing","stages":"mail, data","from":"192.0.2.7:4242","to":"<nil>","error":"it failed"`},
 	} {
 		var out bytes.Buffer
 		slog.New(handler(&out, slog.LevelInfo, row.json)).Warn("closing",
-			"stages", policy.Stages(policy.Mail, policy.Data), "from", from, "error", errors.New("it failed"))
+			"stages", policy.Stages(policy.Mail, policy.Data), "from", from, "to", (*url.URL)(nil), "error", errors.New("it failed"))
 		if !strings.Contains(out.String(), row.want) {
 			t.Errorf("%s has not %s", out.String(), row.want)
 		}
