@@ -86,7 +86,7 @@ func (r *reader) states(ctx context.Context, of []keys) ([]*state, error) {
 // was still there.
 func (r *reader) fetch(ctx context.Context, k keys, s *state) (whole bool, err error) {
 	for from := s.begin; uint64(len(s.parts)) < s.count; {
-		entries, err := r.stream(ctx, k.snapshot, from, s.end)
+		entries, err := r.stream(ctx, k.snapshot, from, s.end, 1)
 		if err != nil {
 			return false, err
 		}
@@ -108,10 +108,10 @@ func (r *reader) fetch(ctx context.Context, k keys, s *state) (whole bool, err e
 	return true, nil
 }
 
-// stream reads some of a stream's entries.
-func (r *reader) stream(ctx context.Context, key string, from, to uint64) ([]valkey.XRangeEntry, error) {
+// stream reads the next entries of a stream, so many at the most.
+func (r *reader) stream(ctx context.Context, key string, from, to uint64, count int64) ([]valkey.XRangeEntry, error) {
 	results, err := r.link.do(ctx, func(b valkey.Builder) []valkey.Completed {
-		return []valkey.Completed{b.Xrange().Key(key).Start(decimal(from) + "-0").End(decimal(to) + "-0").Count(readAtOnce).Build()}
+		return []valkey.Completed{b.Xrange().Key(key).Start(decimal(from) + "-0").End(decimal(to) + "-0").Count(count).Build()}
 	})
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (r *reader) start(ctx context.Context, t *topic, node string, f *feed, s *s
 // that it can go on with.
 func (r *reader) batches(ctx context.Context, k keys, shape string, end, to uint64) (told []part, err error) {
 	for end < to {
-		entries, err := r.stream(ctx, k.batches, end+1, to)
+		entries, err := r.stream(ctx, k.batches, end+1, to, readAtOnce)
 		if err != nil || len(entries) == 0 {
 			return told, err
 		}

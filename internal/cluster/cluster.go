@@ -77,8 +77,9 @@ const (
 	answerWithin  = 10 * time.Second // of the server
 	tellEvery     = time.Minute      // of what goes on failing
 	linger        = 10 * time.Minute // how much longer a key stays than the last of its windows
-	sendAtOnce    = 1 << 20          // bytes
-	readAtOnce    = 4                // entries of a stream
+	minAtOnce     = 64 << 10         // bytes that are sent at once, or one entry if that is more
+	maxAtOnce     = 1 << 20
+	readAtOnce    = 4 // entries of a stream; of a snapshot, whose parts are large, one
 )
 
 // Engine is what counts and punishes: a [policy.Engine].
@@ -128,6 +129,7 @@ type Cluster struct {
 
 	chains map[string]*chain // the taker's
 	number uint64            // of the last batch taken; the taker's, but for what mu owns
+	atOnce int64             // bytes that the link takes in a second or so; the sender's
 
 	mu           sync.Mutex // owns what follows
 	waiting      []entry
@@ -171,6 +173,7 @@ func Open(o Options) (*Cluster, error) {
 		incarnation: hex.EncodeToString(random[:]),
 		started:     o.Now(),
 		chains:      make(map[string]*chain),
+		atOnce:      minAtOnce,
 		errors:      make(map[string]error),
 		rest:        beginEvery,
 		broken:      true, // there is nothing yet for batches to stand behind

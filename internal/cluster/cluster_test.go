@@ -486,6 +486,26 @@ func TestABadNetworkLosesAndRepeatsNothing(t *testing.T) {
 	expect(t, append(nodes, late), want)
 }
 
+// Over a link that takes longer for a mebibyte than the server may for an answer, a node
+// tells many counts and reads those of another, each within twenty seconds.
+func TestASlowLinkTakesSnapshotsOfAnySize(t *testing.T) {
+	s := newServer(t)
+	p := newProxy(t, s)
+	p.rate.Store(50_000)
+	const each = 90_000
+	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, p.address(), "b", nodeOptions{})
+	for i := range each {
+		a.add(i, 1)
+		b.add(each+i, 1)
+	}
+	eventually(t, func() error {
+		if here, there := a.all(), b.all(); here != 2*each || there != 2*each {
+			return fmt.Errorf("a counts %d and b %d, want %d\n%s", here, there, 2*each, b.log)
+		}
+		return nil
+	})
+}
+
 func TestWhatWaitsForTheServerIsBounded(t *testing.T) {
 	s := newServer(t)
 	p := newProxy(t, s)

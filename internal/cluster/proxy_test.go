@@ -20,6 +20,7 @@ type proxy struct {
 
 	closed  atomic.Bool  // nobody comes through
 	delay   atomic.Int64 // of each piece, in nanoseconds
+	rate    atomic.Int64 // bytes a second in each direction; 0: any
 	cuts    atomic.Bool  // connections end after some bytes
 	repeats atomic.Bool  // what came through one that was cut comes again later
 
@@ -122,6 +123,9 @@ func (p *proxy) pass(to io.Writer, from io.Reader, done chan<- struct{}) {
 		n, err := from.Read(piece)
 		if d := p.delay.Load(); d > 0 {
 			time.Sleep(time.Duration(d))
+		}
+		if rate := p.rate.Load(); rate > 0 {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 		}
 		n = min(n, left)
 		if _, failed := to.Write(piece[:n]); failed != nil || err != nil {

@@ -33,7 +33,9 @@ func (c *Cluster) sendSome(ctx context.Context, l *link) (more bool) {
 	if len(some) == 0 {
 		return false
 	}
+	begun := time.Now()
 	answers, err := l.append(ctx, some)
+	c.pace(time.Since(begun), err)
 	if len(answers) > 0 && !c.sent(some, answers) {
 		return false
 	}
@@ -47,13 +49,24 @@ func (c *Cluster) sendSome(ctx context.Context, l *link) (more bool) {
 	return true
 }
 
+// pace lets a slow link have less at once: all that was sent comes again if the answer does
+// not come in time, and what the reader asks meanwhile waits behind it.
+func (c *Cluster) pace(took time.Duration, err error) {
+	switch slow := answerWithin / 10; {
+	case err != nil || took > slow:
+		c.atOnce = max(c.atOnce/2, minAtOnce)
+	case took < slow/4:
+		c.atOnce = min(2*c.atOnce, maxAtOnce)
+	}
+}
+
 // first is what waits for the longest time.
 func (c *Cluster) first() []entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var size int64
 	for i := range c.waiting {
-		if size += c.waiting[i].size(); size > sendAtOnce && i > 0 {
+		if size += c.waiting[i].size(); size > c.atOnce && i > 0 {
 			return c.waiting[:i:i]
 		}
 	}
