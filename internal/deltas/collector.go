@@ -131,7 +131,7 @@ func (c *Collector) collect(e Engine, now time.Time, begins bool) {
 	if begins {
 		b.Penalties = append(b.Penalties, e.Penalties(now)...)
 	}
-	c.drain()
+	c.drain(now)
 	if c.open && (begins || c.hurries || !c.busy()) {
 		b.End = c.goOn()
 	}
@@ -151,7 +151,7 @@ func (c *Collector) turnTo(e Engine, now time.Time) {
 		}
 	}
 	c.engine, c.series = e, ended
-	c.drain()
+	c.drain(now)
 	if last := c.shown(false, now); last != nil {
 		c.hand(&Batch{Now: now, Series: last})
 	}
@@ -185,9 +185,11 @@ func (c *Collector) beginSnapshot() {
 	}
 }
 
-// drain collects what the series show anew.
-func (c *Collector) drain() {
+// drain collects what the series show anew. They know what time it is first: after a step
+// back of the clock, windows would be told of a time to come, which nobody takes.
+func (c *Collector) drain(now time.Time) {
 	for _, f := range c.series {
+		f.Counter.Begin(now)
 		f.deltas = nil // those of before are the takers'
 		f.Deltas(f.note)
 	}

@@ -319,6 +319,28 @@ func TestASnapshotTakesSeveralBatches(t *testing.T) {
 	}
 }
 
+// What was counted before the clock was set back is told as of the time that it is now, also
+// when nothing has happened since: as of a time to come nobody would take it.
+func TestASnapshotHasWhatWasCountedBeforeTheClockWasSetBack(t *testing.T) {
+	w := newWorld(t, 1)
+	for _, k := range w.engine.Kept() {
+		switch c := k.Counter.(type) {
+		case *series.Series:
+			c.Add(w.key(c), 1, w.now)
+		case *series.Distinct:
+			c.Add(w.key(c), "value", w.now)
+		}
+	}
+	w.now = w.now.Add(-24 * time.Hour)
+	w.replicas, w.wants = nil, true
+	for ends := w.ends; w.ends == ends; {
+		w.Collect(w.engine, w.now)
+	}
+	if w.compare(); w.compared != 1 {
+		t.Errorf("%d replicas were compared, want 1", w.compared)
+	}
+}
+
 // busy is a taker that may be.
 type busy struct {
 	numbers
