@@ -238,11 +238,11 @@ func (c *condition) span() time.Duration {
 	return cmp.Or(span, time.Minute)
 }
 
-// clears is how long it takes until the same event, coming again with nothing
-// else in between, would not meet the condition; false when that cannot be
-// known or never happens. Own is what the event itself adds to the key, and
-// back is the part of what it has just added that is taken back.
-func (c *condition) clears(key series.Key, own, back int64, room *[]int64, now time.Time) (time.Duration, bool) {
+// clears is how long it takes, not less than a given time, until the same event,
+// coming again with nothing else in between, would not meet the condition; false
+// when that cannot be known or never happens. Own is what the event itself adds to
+// the key, and back is the part of what it has just added that is taken back.
+func (c *condition) clears(key series.Key, own, back int64, least time.Duration, room *[]int64, now time.Time) (time.Duration, bool) {
 	if c.distinct || c.def.Interval == 0 || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
 		return 0, false
 	}
@@ -250,25 +250,27 @@ func (c *condition) clears(key series.Key, own, back int64, room *[]int64, now t
 	counts[0] = addCapped(counts[0], -back)
 	of := c.Condition
 	of.Threshold = c.threshold(key)
-	return clearAfter(counts, of, own, elapsed, c.def.Interval)
+	return clearAfter(counts, of, own, least, elapsed, c.def.Interval)
 }
 
 // clearAfter is the arithmetic of clears. Counts are the windows as they are
 // now, elapsed is how much of window 0 has passed.
-func clearAfter(counts []int64, c Condition, own int64, elapsed, interval time.Duration) (time.Duration, bool) {
+func clearAfter(counts []int64, c Condition, own int64, least, elapsed, interval time.Duration) (time.Duration, bool) {
 	s := shifts{Condition: c, counts: counts, interval: interval}
 	s.whole = Sum(counts, c.From, s.lastWhole())
 	if c.From == 0 {
 		s.whole = addCapped(s.whole, own)
 	}
-	from := elapsed // where in the then current window the search begins
-	for ; s.shift <= c.To+1; s.next() {
-		if at, ok := s.clearWithin(from); ok {
-			return time.Duration(s.shift)*interval - elapsed + at, true
+	for ; s.shift <= c.To; s.next() {
+		from := max(least-s.begins(elapsed), 0) // where in the then current window the search begins
+		if from >= interval {
+			continue
 		}
-		from = 0
+		if at, ok := s.clearWithin(from); ok {
+			return s.begins(elapsed) + at, true
+		}
 	}
-	return 0, false
+	return max(least, s.begins(elapsed)), !value{floor: s.whole}.meets(c.Op, c.Threshold.N)
 }
 
 // shifts looks at a condition's windows as they will stand after more of them
@@ -279,6 +281,11 @@ type shifts struct {
 	interval time.Duration
 	shift    int   // how many windows have begun
 	whole    int64 // the sum of those that count whole, then
+}
+
+// begins is how long it takes until the then current window begins.
+func (s *shifts) begins(elapsed time.Duration) time.Duration {
+	return time.Duration(s.shift)*s.interval - elapsed
 }
 
 // lastWhole is the last window that counts whole.

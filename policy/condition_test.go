@@ -79,7 +79,7 @@ func TestClearAfter(t *testing.T) {
 		{name: "sliding: the current window is too full, it must become the last one", counts: []int64{10, 0}, c: Condition{Reading: Reading{To: 1}, Sliding: true, Threshold: Threshold{N: 5}}, own: 0, elapsed: 30 * time.Second, want: m},
 	} {
 		row.counts = append(row.counts, make([]int64, 4)...)
-		got, ok := clearAfter(row.counts, row.c, row.own, row.elapsed, m)
+		got, ok := clearAfter(row.counts, row.c, row.own, 0, row.elapsed, m)
 		if ok == row.never || ok && got != row.want {
 			t.Errorf("%s: %v, %v; want %v", row.name, got, ok, row.want)
 		}
@@ -96,19 +96,21 @@ func TestClearAfterAgainstAWalk(t *testing.T) {
 			counts[i] = random.Int64N(20)
 		}
 		c := Condition{Reading: Reading{To: random.IntN(4)}, Threshold: Threshold{N: random.Int64N(40)}, Op: Op(random.IntN(2))}
-		c.Sliding = c.To > 0 && random.IntN(2) == 0
+		c.From = random.IntN(c.To + 1)
+		c.Sliding = c.From == 0 && c.To > 0 && random.IntN(2) == 0
 		own := random.Int64N(5)
 		elapsed := time.Duration(random.IntN(20)) * time.Second
-		got, ok := clearAfter(counts, c, own, elapsed, interval)
-		want, found := walk(counts, c, own, elapsed, interval)
+		least := time.Duration(max(0, random.IntN(200)-100)) * time.Second
+		got, ok := clearAfter(counts, c, own, least, elapsed, interval)
+		want, found := walk(counts, c, own, least, elapsed, interval)
 		if ok != found || ok && (got > want || got <= want-time.Second) {
-			t.Fatalf("%v, %+v, own %d, elapsed %v: %v, %v; a walk gives %v, %v", counts, c, own, elapsed, got, ok, want, found)
+			t.Fatalf("%v, %+v, own %d, least %v, elapsed %v: %v, %v; a walk gives %v, %v", counts, c, own, least, elapsed, got, ok, want, found)
 		}
 	}
 }
 
-func walk(counts []int64, c Condition, own int64, elapsed, interval time.Duration) (time.Duration, bool) {
-	for t := time.Duration(0); t <= time.Duration(c.To+2)*interval; t += time.Second {
+func walk(counts []int64, c Condition, own int64, least, elapsed, interval time.Duration) (time.Duration, bool) {
+	for t := least; t <= least+time.Duration(c.To+2)*interval; t += time.Second {
 		at := elapsed + t
 		shift, rest := int(at/interval), interval-at%interval
 		sum := new(big.Rat)

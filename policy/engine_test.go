@@ -544,6 +544,21 @@ rules:
 	w.expect(ev, policy.Helo, "tempfail: 451 4.7.1 10 minutes")
 }
 
+// Windows that are not the newest ones can let a rule hold again when its penalty ends.
+func TestRetryAfterLooksBehindThePenalty(t *testing.T) {
+	w := newWorld(t, `
+series: {mails: {type: ip, interval: 10m, windows: 3, add: {at: mail}}}
+rules:
+  - {name: r, at: mail, if: {series: mails, windows: 2, at_least: 1}, then: tempfail, penalty: 25m, reply: "{retry_after}"}
+`)
+	ev := w.client("198.51.100.1")
+	w.expect(ev, policy.Mail, "continue")
+	w.now = w.now.Add(20 * time.Minute)
+	w.expect(ev, policy.Mail, "tempfail: 451 4.7.1 30 minutes")
+	w.now = w.now.Add(30 * time.Minute)
+	w.expect(ev, policy.Mail, "continue")
+}
+
 func TestRetryAfterKnowsWhatIsTakenBack(t *testing.T) {
 	w := newWorld(t, `
 series:

@@ -198,7 +198,7 @@ func (k *known) evaluate(r *rule, c *condition, roles map[string]bool) Condition
 	s.Measure, s.Holds, s.Shared = c.measure(key, n), No, shared
 	if holds {
 		s.Holds = Yes
-		s.Ends.After, s.Ends.Known = c.clears(key, 0, 0, &k.room, k.now)
+		s.Ends.After, s.Ends.Known = c.clears(key, 0, 0, 0, &k.room, k.now)
 	}
 	return s
 }

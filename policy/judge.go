@@ -236,42 +236,55 @@ func (r *rule) tellsRetry() bool {
 }
 
 // retryAfter is the earliest time at which the same event would not fire the
-// rule: the earliest of `if`, the latest of `any`, whichever is sooner, and not
-// before a penalty ends. Where one cannot be known, the rule's longest range
+// rule: when the first of `if` does not hold or none of `any`, whichever is sooner,
+// and not before a penalty ends. Where one cannot be known, the rule's longest range
 // stands for it; where only the penalty fires, nothing does.
 func (r *rule) retryAfter(e *Engine, ev *Event, v *Verdict, now time.Time) time.Duration {
-	wait, unknown := r.longest(), r.longest()
-	if v.Penalty > 0 {
-		unknown = 0
-	}
+	_, penalty := r.penalized(e, ev, now)
+	wait := max(r.longest(), penalty)
 	for i := range r.all {
-		wait = min(wait, r.clears(e, ev, &r.all[i], v, unknown, now))
+		wait = min(wait, r.clears(e, ev, &r.all[i], v, penalty, now))
 	}
 	if len(r.any) > 0 {
-		var all time.Duration
-		for i := range r.any {
-			all = max(all, r.clears(e, ev, &r.any[i], v, unknown, now))
-		}
-		wait = min(wait, all)
+		wait = min(wait, r.noneHolds(e, ev, v, penalty, now))
 	}
-	_, penalty := r.penalized(e, ev, now)
-	return max(wait, penalty)
+	return wait
 }
 
-// clears is when the condition does not hold any more, as retryAfter has it.
-func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, unknown time.Duration, now time.Time) time.Duration {
+// noneHolds is when none of `any` holds, not before least. One that has cleared can
+// hold again when the next one does not, so they are asked until they agree.
+func (r *rule) noneHolds(e *Engine, ev *Event, v *Verdict, least time.Duration, now time.Time) time.Duration {
+	for {
+		after := least
+		for i := range r.any {
+			after = max(after, r.clears(e, ev, &r.any[i], v, after, now))
+		}
+		if after == least {
+			return after
+		}
+		least = after
+	}
+}
+
+// clears is when the condition does not hold any more, not before least, as
+// retryAfter has it.
+func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, least time.Duration, now time.Time) time.Duration {
 	key := c.key(ev)
 	if !c.counter.Takes(key) || !r.asks(e, c, key) {
-		return 0 // does not hold, and will not
+		return least // does not hold, and will not
 	}
 	own, leaky := ev.ownAmount(c, key)
 	if !v.RefusesAt(v.Stage) {
 		leaky = 0
 	}
-	if wait, ok := c.clears(key, own, leaky, &ev.state.counts, now); ok {
+	wait, known := c.clears(key, own, leaky, least, &ev.state.counts, now)
+	switch {
+	case known:
 		return wait
+	case v.Penalty > 0:
+		return least
 	}
-	return unknown
+	return max(least, r.longest())
 }
 
 // longest is the longest range of the rule's conditions.

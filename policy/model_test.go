@@ -21,6 +21,7 @@ type model struct {
 	*rand.Rand
 	now    time.Time
 	shadow bool
+	plain  bool // all rules tempfail, by counts above a number, and the clock goes on
 	series []*modelSeries
 	rules  []*modelRule
 	line   time.Duration // what has passed for penalties
@@ -105,7 +106,7 @@ func stagesText(at []policy.Stage) string { return policy.Stages(at...).String()
 
 func (m *model) yaml() string {
 	var b strings.Builder
-	if m.shadow = m.chance(6); m.shadow {
+	if m.shadow = m.chance(6) && !m.plain; m.shadow {
 		b.WriteString("mode: shadow\n")
 	}
 	b.WriteString("series:\n")
@@ -138,7 +139,10 @@ func (m *model) yaml() string {
 func (m *model) rule(i int) string {
 	r := &modelRule{
 		name: fmt.Sprint("r", i), then: []string{"tempfail", "reject", "disconnect", "accept", "discard", "quarantine", ""}[m.IntN(7)],
-		shadow: m.chance(5), delay: max(0, m.IntN(12)-4), ends: make(map[string]time.Duration),
+		shadow: m.chance(5) && !m.plain, delay: max(0, m.IntN(12)-4), ends: make(map[string]time.Duration),
+	}
+	if m.plain {
+		r.then = "tempfail"
 	}
 	r.header = r.then == "" || m.chance(4)
 	from := policy.Connect
@@ -198,15 +202,18 @@ func (m *model) condition() (c modelCondition, text string) {
 	c.threshold, c.mask, c.minimum = int64(m.IntN(9)), 32, 1+int64(m.IntN(4))
 	unit := ""
 	other := m.series[m.IntN(len(m.series))]
+	if m.plain {
+		c.op = []string{"above", "at_least"}[m.IntN(2)]
+	}
 	switch kind := m.IntN(4); {
 	case kind == 0 && c.from == 0 && c.to > 0:
 		c.sliding = true
 		unit = ", sliding: true"
-	case kind == 1 && c.to+1 < last:
+	case kind == 1 && c.to+1 < last && !m.plain:
 		c.baseFrom = c.to + 1 + m.IntN(last-c.to-1)
 		c.baseTo = c.baseFrom + m.IntN(last-c.baseFrom)
 		unit = fmt.Sprintf("x, baseline: {windows: %d-%d}, min: %d", c.baseFrom, c.baseTo, c.minimum)
-	case kind == 2 && other.key == c.of.key:
+	case kind == 2 && other.key == c.of.key && !m.plain:
 		c.share = other
 		c.threshold *= 20
 		unit = fmt.Sprintf("%%, of: {series: %s, windows: 0}, min: %d", other.name, c.minimum)
@@ -331,10 +338,7 @@ func (m *model) judge(r *modelRule, ev *policy.Event) bool {
 		r.ends[about] = max(r.ends[about], m.line+r.penalty)
 		return true
 	}
-	return r.penalty > 0 && slices.ContainsFunc(r.decisive(), func(c modelCondition) bool {
-		key := c.of.keyOf(ev)
-		return c.asks(key) && r.ends[c.block(key)] > m.line
-	})
+	return m.penalized(r, ev)
 }
 
 // decide is what the engine has to answer.
@@ -404,6 +408,45 @@ func (m *model) decide(s *modelSession, at policy.Stage) string {
 	return fmt.Sprint(action, " ", rule, " ", delay, " ", headers)
 }
 
+// retryAfter is when the event in hand, coming again, does not fire the rule, in full
+// seconds; 0 where that is never.
+func (m *model) retryAfter(r *modelRule, ev *policy.Event, at policy.Stage) time.Duration {
+	for wait := time.Second; wait < 90*time.Minute; wait += time.Second {
+		if !m.firesAgain(r, ev, at, wait) {
+			return wait
+		}
+	}
+	return 0
+}
+
+// firesAgain reports whether the rule fires when the event comes again after a while,
+// of which nothing is kept.
+func (m *model) firesAgain(r *modelRule, ev *policy.Event, at policy.Stage, after time.Duration) bool {
+	then := &model{now: m.now, newest: m.newest, line: m.line}
+	for _, s := range m.series {
+		was := *s
+		defer func() { *s = was }()
+		then.series = append(then.series, s)
+	}
+	then.set(m.now.Add(after))
+	for _, s := range m.series {
+		for _, a := range s.adds {
+			if slices.Contains(a.at, at) {
+				s.counted = append(slices.Clip(s.counted), &modelCount{s.keyOf(ev), a.amount, s.window})
+			}
+		}
+	}
+	return r.fires(ev) != nil || then.penalized(r, ev)
+}
+
+// penalized reports whether a penalty of the rule runs for the event.
+func (m *model) penalized(r *modelRule, ev *policy.Event) bool {
+	return r.penalty > 0 && slices.ContainsFunc(r.decisive(), func(c modelCondition) bool {
+		key := c.of.keyOf(ev)
+		return c.asks(key) && r.ends[c.block(key)] > m.line
+	})
+}
+
 func refusal(action string, at policy.Stage) bool {
 	return action == "tempfail" || action == "reject" || action == "disconnect" || action == "discard" && at == policy.EOM
 }
@@ -448,6 +491,37 @@ func TestTheEngineIsTheModel(t *testing.T) {
 				}
 			})
 			m.compare(t, w, text)
+		})
+	}
+}
+
+// Who is told when to try again gets through then, and not before.
+func TestRetryAfterIsWhenTheEventPasses(t *testing.T) {
+	for seed := range uint64(short.Part(200, 20)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			m := &model{Rand: rand.New(rand.NewPCG(seed, 2)), plain: true}
+			text := m.yaml()
+			w := newWorld(t, text)
+			m.talk(w, func(s *modelSession, at policy.Stage) {
+				if m.chance(3) {
+					w.now = w.now.Add(time.Duration(m.IntN(100)) * time.Second)
+				}
+				m.set(w.now)
+				want := m.decide(s, at)
+				v, err := w.engine.Decide(s.ev, at, w.now)
+				if got := said(v); err != nil || got != want {
+					t.Fatalf("%s\nat %s, %s: %s, want %s; %v", text, w.now, at, got, want, err)
+				}
+				for _, r := range m.rules {
+					if r.name != v.Rule || !m.chance(8) {
+						continue
+					}
+					if got, want := max(policy.FullSeconds(v.RetryAfter), time.Second), m.retryAfter(r, s.ev, at); want > 0 && got != want {
+						t.Fatalf("%s\nat %s, %s from %s at %s, %s: try again in %s, want %s", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, r.name, got, want)
+					}
+				}
+			})
 		})
 	}
 }
