@@ -184,7 +184,23 @@ func (k *known) judge(r *rule, roles map[string]bool) RuleState {
 		unsure = unsure || s.decisive()[i].Holds == Depends && r.penalties != nil && r.penalties.len.Load() > 0
 	}
 	s.conclude(unsure)
+	if s.Fires == Yes {
+		s.Ends = r.ends(s.Penalty, func(c *condition, least time.Duration) Ending { return k.clears(r, c, roles, least) })
+	}
 	return s
+}
+
+// clears is when the condition does not hold, not before some time.
+func (k *known) clears(r *rule, c *condition, roles map[string]bool, least time.Duration) Ending {
+	if !k.takes(c) || !roles[c.Key.String()] {
+		return Ending{false, least}
+	}
+	key := k.targets[c.total].Key
+	if after, known := c.clears(key, 0, 0, least, &k.room, k.now); known && r.asks(k.engine, c, key) {
+		return Ending{true, after}
+	}
+	_, holds, _ := r.meets(k.engine, c, key, &k.room, k.now)
+	return Ending{!holds, least}
 }
 
 // evaluate is what the condition says of the key.

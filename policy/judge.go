@@ -236,34 +236,13 @@ func (r *rule) tellsRetry() bool {
 }
 
 // retryAfter is the earliest time at which the same event would not fire the
-// rule: when the first of `if` does not hold or none of `any`, whichever is sooner,
-// and not before a penalty ends. Where one cannot be known, the rule's longest range
-// stands for it; where only the penalty fires, nothing does.
+// rule. Where one cannot be known, the rule's longest range stands for it; where
+// only the penalty fires, nothing does.
 func (r *rule) retryAfter(e *Engine, ev *Event, v *Verdict, now time.Time) time.Duration {
 	_, penalty := r.penalized(e, ev, now)
-	wait := max(r.longest(), penalty)
-	for i := range r.all {
-		wait = min(wait, r.clears(e, ev, &r.all[i], v, penalty, now))
-	}
-	if len(r.any) > 0 {
-		wait = min(wait, r.noneHolds(e, ev, v, penalty, now))
-	}
-	return wait
-}
-
-// noneHolds is when none of `any` holds, not before least. One that has cleared can
-// hold again when the next one does not, so they are asked until they agree.
-func (r *rule) noneHolds(e *Engine, ev *Event, v *Verdict, least time.Duration, now time.Time) time.Duration {
-	for {
-		after := least
-		for i := range r.any {
-			after = max(after, r.clears(e, ev, &r.any[i], v, after, now))
-		}
-		if after == least {
-			return after
-		}
-		least = after
-	}
+	return r.ends(penalty, func(c *condition, least time.Duration) Ending {
+		return Ending{true, r.clears(e, ev, c, v, least, now)}
+	}).After
 }
 
 // clears is when the condition does not hold any more, not before least, as

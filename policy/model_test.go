@@ -203,7 +203,7 @@ func (m *model) condition() (c modelCondition, text string) {
 	unit := ""
 	other := m.series[m.IntN(len(m.series))]
 	if m.plain {
-		c.op = []string{"above", "at_least"}[m.IntN(2)]
+		c.op, c.threshold = []string{"above", "at_least"}[m.IntN(2)], c.threshold+1
 	}
 	switch kind := m.IntN(4); {
 	case kind == 0 && c.from == 0 && c.to > 0:
@@ -408,9 +408,9 @@ func (m *model) decide(s *modelSession, at policy.Stage) string {
 	return fmt.Sprint(action, " ", rule, " ", delay, " ", headers)
 }
 
-// retryAfter is when the event in hand, coming again, does not fire the rule, in full
-// seconds; 0 where that is never.
-func (m *model) retryAfter(r *modelRule, ev *policy.Event, at policy.Stage) time.Duration {
+// firesUntil is when the event, coming again at the stage, does not fire the rule, in
+// full seconds; 0 where that is never.
+func (m *model) firesUntil(r *modelRule, ev *policy.Event, at policy.Stage) time.Duration {
 	for wait := time.Second; wait < 90*time.Minute; wait += time.Second {
 		if !m.firesAgain(r, ev, at, wait) {
 			return wait
@@ -495,9 +495,10 @@ func TestTheEngineIsTheModel(t *testing.T) {
 	}
 }
 
-// Who is told when to try again gets through then, and not before.
-func TestRetryAfterIsWhenTheEventPasses(t *testing.T) {
-	for seed := range uint64(short.Part(200, 20)) {
+// Who is told when to try again gets through then, and not before; and so long rules
+// fire that explain says when they do not any more.
+func TestRulesFireUntilTheySay(t *testing.T) {
+	for seed := range uint64(short.Part(120, 12)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{Rand: rand.New(rand.NewPCG(seed, 2)), plain: true}
@@ -513,17 +514,30 @@ func TestRetryAfterIsWhenTheEventPasses(t *testing.T) {
 				if got := said(v); err != nil || got != want {
 					t.Fatalf("%s\nat %s, %s: %s, want %s; %v", text, w.now, at, got, want, err)
 				}
-				for _, r := range m.rules {
-					if r.name != v.Rule || !m.chance(8) {
-						continue
+				if !m.chance(8) {
+					return
+				}
+				check := func(who string, r *modelRule, at policy.Stage, got time.Duration) {
+					if want := m.firesUntil(r, s.ev, at); want > 0 && max(policy.FullSeconds(got), time.Second) != want {
+						t.Fatalf("%s\nat %s, %s from %s: %s says %s of %s, want %s", text, w.now, s.ev.Sender, s.ev.ClientAddress, who, got, r.name, want)
 					}
-					if got, want := max(policy.FullSeconds(v.RetryAfter), time.Second), m.retryAfter(r, s.ev, at); want > 0 && got != want {
-						t.Fatalf("%s\nat %s, %s from %s at %s, %s: try again in %s, want %s", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, r.name, got, want)
+				}
+				if v.Rule != "" {
+					check(at.String(), m.ruleNamed(v.Rule), at, v.RetryAfter)
+				}
+				x, _ := w.engine.Explain(s.ev.ClientAddress, false, w.now)
+				for i := 0; x != nil && i < len(x.Rules); i++ {
+					if one := &x.Rules[i]; one.Fires == policy.Yes && one.Ends.Known {
+						check("explain", m.ruleNamed(one.Rule.Name), policy.End, one.Ends.After) // where nothing is added
 					}
 				}
 			})
 		})
 	}
+}
+
+func (m *model) ruleNamed(name string) *modelRule {
+	return m.rules[slices.IndexFunc(m.rules, func(r *modelRule) bool { return r.name == name })]
 }
 
 // talk goes through dialogues.

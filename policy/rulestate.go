@@ -44,20 +44,13 @@ type Ending struct {
 	After time.Duration // from now; where it is not known, not before that
 }
 
-// conclude says from the conditions and the penalty whether the rule fires, and
-// until when.
+// conclude says from the conditions and the penalty whether the rule fires.
 func (s *RuleState) conclude(unsure bool) {
 	s.Fires = s.hold()
-	switch conditions := s.Fires; {
+	switch {
 	case s.Penalty > 0:
 		s.Fires = Yes
-		s.Ends = Ending{true, s.Penalty}
-		if conditions != No {
-			s.Ends = s.Ends.later(s.lasts())
-		}
-	case conditions == Yes:
-		s.Ends = s.lasts()
-	case conditions == No && unsure:
+	case s.Fires == No && unsure:
 		s.Fires = Depends
 	}
 }
@@ -98,31 +91,44 @@ func (w Whether) or(b Whether) Whether {
 	return Depends
 }
 
-// lasts is when the conditions do not hold any more: the first of `if`, the last of
-// `any`, whichever is sooner.
-func (s *RuleState) lasts() Ending {
-	ends := Ending{true, math.MaxInt64}
-	for _, c := range s.If {
-		ends = ends.sooner(c.Ends)
-	}
-	if len(s.Any) == 0 {
-		return ends
-	}
-	last := Ending{Known: true}
-	for _, c := range s.Any {
-		if c.Holds != No {
-			last = last.later(c.Ends)
-		}
-	}
-	return ends.sooner(last)
-}
-
 func (e Ending) sooner(other Ending) Ending {
-	return Ending{e.Known && other.Known, min(e.After, other.After)}
+	if other.After < e.After || other.After == e.After && other.Known {
+		return other
+	}
+	return e
 }
 
 func (e Ending) later(other Ending) Ending {
 	return Ending{e.Known && other.Known, max(e.After, other.After)}
+}
+
+// ends is when the rule does not fire any more, not before a penalty ends: when the
+// first of `if` does not hold or none of `any`, whichever is sooner. It is told when
+// each condition does not hold, not before some time.
+func (r *rule) ends(penalty time.Duration, clears func(c *condition, least time.Duration) Ending) Ending {
+	ends := Ending{true, math.MaxInt64}
+	for i := range r.all {
+		ends = ends.sooner(clears(&r.all[i], penalty))
+	}
+	if len(r.any) > 0 {
+		ends = ends.sooner(r.noneHolds(penalty, clears))
+	}
+	return ends
+}
+
+// noneHolds is when none of `any` holds. One that has cleared can hold again when the
+// next one does not, so they are asked until they agree.
+func (r *rule) noneHolds(least time.Duration, clears func(c *condition, least time.Duration) Ending) Ending {
+	for {
+		all := Ending{true, least}
+		for i := range r.any {
+			all = all.later(clears(&r.any[i], all.After))
+		}
+		if all.After == least {
+			return all
+		}
+		least = all.After
+	}
 }
 
 // decisive are the conditions that a penalty can be about.
