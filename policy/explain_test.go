@@ -145,6 +145,30 @@ rules:
   - {name: punished, at: rcpt, if: {series: clients, windows: 0-1, above: 8}, penalty: 90s, header: "X: y"}
 `
 
+// A key as `show penalties` has it means itself also once nothing counts for it: read
+// as a client would write them, these are other keys.
+func TestExplainKnowsWhoHasAPenaltyAndNoCount(t *testing.T) {
+	w := newWorld(t, `
+series: {senders: {type: string, interval: 1m, windows: 1, add: {at: mail, key: sender}}}
+rules: [{name: r, at: mail, if: {series: senders, above: 0}, then: tempfail, penalty: 1h}]
+`)
+	for _, arg := range []string{"<b@example.com>", "<a@example.com..>", "<<a>>", "<x" + strings.Repeat(`\`, 200) + "@example.com>"} {
+		ev := w.client("198.51.100.7")
+		ev.SetSender(arg)
+		w.decide(ev, policy.Mail)
+	}
+	all := w.engine.Penalties(w.now)
+	w.pass(10 * time.Minute)
+	for _, p := range all {
+		if got := w.rule(p.Text, "r"); got.Penalty != 50*time.Minute {
+			t.Errorf("for %s a penalty runs %s, want 50 minutes", p.Text, got.Penalty)
+		}
+	}
+	if len(all) != 4 {
+		t.Errorf("penalties: %v", all)
+	}
+}
+
 // rule is what a rule makes of a key.
 func (w *world) rule(key, name string) policy.RuleState {
 	w.t.Helper()

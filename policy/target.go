@@ -43,14 +43,14 @@ func (t Target) String() string {
 }
 
 // ParseTarget reads what a person writes for one of the engine's series: an
-// address, ADDRESS/BITS or a text. A text that the series holds means itself; any
-// other is brought into the one spelling of the attribute that the series is keyed
-// by, or of its parts.
+// address, ADDRESS/BITS or a text. A text that the series holds, or for which a
+// penalty runs, means itself; any other is brought into the one spelling of the
+// attribute that the series is keyed by, or of its parts.
 func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, error) {
 	if c.Definition().Type.IsAddress() {
 		return parseBlockOf(c, written)
 	}
-	if k, err := ParseKey(c, written); err == nil && holds(c, k, now) {
+	if k, err := ParseKey(c, written); err == nil && (holds(c, k, now) || e.penalizes(k, now)) {
 		return Target{k, series.Host}, nil
 	}
 	k, err := parseText(written, e.keyOf(c.Definition().Name))
@@ -61,6 +61,11 @@ func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, 
 func holds(c Counter, k series.Key, now time.Time) bool {
 	counts, _ := c.Counts(nil, k, series.Host, now)
 	return anyCounts(counts)
+}
+
+// penalizes reports whether a penalty runs for a text.
+func (e *Engine) penalizes(k series.Key, now time.Time) bool {
+	return slices.ContainsFunc(e.penalizing, func(r *rule) bool { return r.penalties.left(Subject{Text: k.String()}, now) > 0 })
 }
 
 // anyCounts reports whether any of a key's windows has a count.
