@@ -27,6 +27,8 @@ type world struct {
 // begin is the begin of an hour, so that windows begin there too.
 var begin = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
+var ownAddresses = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+
 // newWorld has an engine that begins to count with its first event.
 func newWorld(t testing.TB, yaml string) *world {
 	t.Helper()
@@ -44,7 +46,7 @@ func newWorldAt(t testing.TB, yaml string, start time.Time) *world {
 	level := &slog.HandlerOptions{Level: conf.Log.Level}
 	options := policy.Options{
 		Log:          slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&w.log, level), slog.NewTextHandler(&w.text, level))),
-		OwnAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+		OwnAddresses: ownAddresses,
 		Start:        start,
 		Monotonic:    func(time.Time) time.Duration { return w.monotonic },
 	}

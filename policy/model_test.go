@@ -540,6 +540,54 @@ func (m *model) ruleNamed(name string) *modelRule {
 	return m.rules[slices.IndexFunc(m.rules, func(r *modelRule) bool { return r.name == name })]
 }
 
+// A reload that gives series other numbers of windows changes no decision and no count
+// that is left, wherever the clock has been set.
+func TestTheEngineIsTheModelOverReloads(t *testing.T) {
+	for seed := range uint64(short.Part(200, 20)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			m := &model{Rand: rand.New(rand.NewPCG(seed, 5))}
+			text := m.yaml()
+			w := newWorld(t, text)
+			fewest := make(map[*modelSeries]int) // as many as conditions read
+			for _, s := range m.series {
+				fewest[s] = s.windows
+			}
+			m.talk(w, func(s *modelSession, at policy.Stage) {
+				if d := m.step(); m.chance(3) && w.now.Add(d).Year() > 1980 && w.now.Add(d).Year() < 2100 {
+					w.now = w.now.Add(d)
+				}
+				m.set(w.now)
+				w.engine.Penalties(w.now)
+				for _, c := range w.engine.Counters() {
+					c.Begin(w.now)
+				}
+				if at == policy.Mail && m.chance(3) {
+					for _, s := range m.series {
+						text = s.rewind(text, fewest[s]+m.IntN(4))
+					}
+					w.follow(text)
+				}
+				want := m.decide(s, at)
+				v, err := w.engine.Decide(s.ev, at, w.now)
+				if got := said(v); err != nil || got != want {
+					t.Fatalf("%s\nat %s, %s from %s at %s: %s, want %s; %v", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, got, want, err)
+				}
+			})
+			m.compare(t, w, text)
+		})
+	}
+}
+
+// rewind gives the series another number of windows, also in the policy.
+func (s *modelSeries) rewind(text string, windows int) string {
+	s.counted = slices.DeleteFunc(s.counted, func(n *modelCount) bool { return s.window-n.window >= int64(min(windows, s.windows)) })
+	begin, rest, _ := strings.Cut(text, s.name+": {type")
+	was := fmt.Sprintf("windows: %d", s.windows)
+	s.windows = windows
+	return begin + s.name + ": {type" + strings.Replace(rest, was, fmt.Sprintf("windows: %d", windows), 1)
+}
+
 // talk goes through dialogues.
 func (m *model) talk(w *world, next func(*modelSession, policy.Stage)) {
 	for range 30 {

@@ -252,20 +252,26 @@ func TestCarryingWhatWasCovered(t *testing.T) {
 	}
 }
 
-// While a step back holds a window, what takes its values over has not begun that window:
-// they count at once, in its current one.
-func TestCarryingDifferentValuesWhileTheClockIsHeld(t *testing.T) {
+// While a step back holds a window, it holds that of what takes its counts over too: they
+// count at once, and stay in one window with what comes next.
+func TestCarryingWhileTheClockIsHeld(t *testing.T) {
 	def := Definition{Type: String, Interval: time.Hour, Windows: 3}
-	from := defineDistinct(t, def)
-	from.Add(key("user"), "early", at("09:10:00"))
-	from.Add(key("user"), "late", at("10:10:00"))
+	values, amounts := defineDistinct(t, def), define(t, String, time.Hour, 3)
+	for _, row := range []struct{ value, at string }{{"early", "09:10:00"}, {"late", "10:10:00"}} {
+		values.Add(key("user"), row.value, at(row.at))
+		amounts.Add(key("user"), 1, at(row.at))
+	}
 	now := at("09:40:00")
 	def.Windows = 4
-	to := defineDistinct(t, def)
-	to.CarryFrom(from, now)
+	moreValues, moreAmounts := defineDistinct(t, def), define(t, String, time.Hour, 4)
+	moreValues.Begin(now)
+	moreAmounts.Begin(now)
+	moreValues.CarryFrom(values, now)
+	moreAmounts.CarryFrom(amounts, now)
 	for _, now := range []time.Time{now, at("10:20:00")} {
-		if n := to.Count(key("user"), Host, 0, 3, now); n != 2 {
-			t.Errorf("at %s it has %d values, want 2", now.Format(time.TimeOnly), n)
+		of, _ := moreValues.Counts(nil, key("user"), Host, now)
+		if got := countsOf(moreAmounts, key("user"), Host, now); !slices.Equal(got, []int64{1, 1, 0, 0}) || !slices.Equal(of, got) {
+			t.Errorf("at %s there are %d, and %d values, want 1 in each of two windows", now.Format(time.TimeOnly), got, of)
 		}
 	}
 }

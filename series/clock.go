@@ -57,6 +57,12 @@ func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
 	return w + line.offset, time.Duration(t - w*c.interval)
 }
 
+// held is the time that now counts as: a later one, while a step back holds the clock.
+func (c *clock) held(now time.Time) time.Time {
+	_, t := c.advance(now)
+	return time.Unix(0, t)
+}
+
 // covered is how many windows before the one at now were there from their begin.
 func (c *clock) covered(now time.Time) int64 {
 	if c == nil {
