@@ -50,11 +50,20 @@ func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, 
 	if c.Definition().Type.IsAddress() {
 		return parseBlockOf(c, written)
 	}
-	if k, err := ParseKey(c, written); err == nil && (holds(c, k, now) || e.penalizes(k, now)) {
+	if k, err := ParseKey(c, written); err == nil && e.knows(c, k, now) {
 		return Target{k, series.Host}, nil
 	}
-	k, err := parseText(written, e.keyOf(c.Definition().Name))
+	key := e.keyOf(c.Definition().Name)
+	k, err := parseText(unspell, written, key)
+	if raw, rawErr := parseText(strings.Clone, written, key); rawErr == nil && !e.knows(c, k, now) && e.knows(c, raw, now) {
+		k, err = raw, nil // the backslash of a client, with what looks like an escape behind it
+	}
 	return Target{k, series.Host}, about(c, err)
+}
+
+// knows reports whether a text counts in any window, or a penalty runs for it.
+func (e *Engine) knows(c Counter, k series.Key, now time.Time) bool {
+	return holds(c, k, now) || e.penalizes(k, now)
 }
 
 // holds reports whether a key counts in any window.
@@ -137,8 +146,9 @@ func ParseBlock(written string) (Target, error) {
 	return Target{series.AddrKey(mask.Of(addr).Addr()), mask}, nil
 }
 
-// parseText reads a text key of a series that is keyed by key.
-func parseText(written string, key Key) (series.Key, error) {
+// parseText reads a text key of a series that is keyed by key, and undoes its escapes,
+// if it has any.
+func parseText(undo func(string) string, written string, key Key) (series.Key, error) {
 	parts := []string{written}
 	if len(key) > 1 {
 		parts = splitComposite(written)
@@ -148,7 +158,7 @@ func parseText(written string, key Key) (series.Key, error) {
 	}
 	for i, part := range parts {
 		if len(key) > 0 {
-			parts[i] = key[i].respell(part)
+			parts[i] = key[i].respell(undo(part))
 		}
 		if parts[i] == "" {
 			return series.Key{}, fmt.Errorf("the key %q, or a part of it, is empty, and so is never counted", written)
@@ -183,8 +193,7 @@ func splitComposite(s string) []string {
 }
 
 // respell brings a value of the term's attribute into the spelling of keys.
-func (t Term) respell(written string) string {
-	raw := unspell(written)
+func (t Term) respell(raw string) string {
 	switch t.Attribute {
 	case Sender, Recipient, SASLSender:
 		if raw == nullSender {

@@ -117,3 +117,16 @@ func TestParseKey(t *testing.T) {
 		})
 	}
 }
+
+// A client's backslash can have behind it what looks like an escape of the log.
+func TestTargetOfAnAmbiguousBackslash(t *testing.T) {
+	w := newWorld(t, keyed)
+	ev := w.client("192.0.2.7")
+	ev.SetText(policy.SASLUsername, `CORP\xabier`)
+	w.decide(ev, policy.Mail)
+	for _, written := range []string{`CORP\xabier`, `corp\xabier`, `corp\\xabier`} {
+		if got, err := w.engine.ParseTarget(w.engine.Counter("users"), written, w.now); err != nil || got.String() != `corp\\xabier` {
+			t.Errorf("%s: %s, %v", written, got, err)
+		}
+	}
+}
