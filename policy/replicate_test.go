@@ -18,6 +18,13 @@ import (
 const inACluster = `cluster: {valkey: {addresses: "valkey.example.com:6379"}}
 `
 
+// clientsAndNames are a series of events and a distinct one, and both replicate.
+const clientsAndNames = inACluster + `
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
+  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
+`
+
 // tell lets another node have counted an address, or shown a value for it.
 func (w *world) tell(node, name, addr string, n int64, values ...uint64) {
 	w.t.Helper()
@@ -80,11 +87,7 @@ rules:
 }
 
 func TestANodeTellsOnlyWhatItHasCounted(t *testing.T) {
-	w := newWorld(t, inACluster+`
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
-  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
-`)
+	w := newWorld(t, clientsAndNames)
 	w.followAll()
 	w.tell("mx2", "clients", "198.51.100.7", 3)
 	w.tell("mx2", "names", "198.51.100.7", 0, 1, 2)
@@ -111,11 +114,7 @@ series:
 
 // What one node removes each takes back by itself; what it counts after that stays.
 func TestAnotherNodesWishIsDone(t *testing.T) {
-	w := newWorld(t, inACluster+`
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
-  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
-`)
+	w := newWorld(t, clientsAndNames)
 	w.followAll()
 	connect := func(helo string) {
 		ev := w.client("198.51.100.7")
@@ -339,11 +338,7 @@ func TestOnlyPenaltiesThatWereImposedBeforeEnd(t *testing.T) {
 // Sessions count while another node's counts come, are dropped and come again, and it
 // is asked what is new: in the end nothing is lost or there twice.
 func TestCountsWhileSharesComeAndGo(t *testing.T) {
-	w := newWorld(t, inACluster+`
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
-  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
-`)
+	w := newWorld(t, clientsAndNames)
 	w.followAll()
 	const adds, keys = 5000, 20
 	clients, names := w.engine.Lasting("clients"), w.engine.Lasting("names")
@@ -408,11 +403,7 @@ series:
 // A node's part is put together anew again and again, with the same in it and more, while
 // others read: it counts all the time, and nothing counts twice.
 func TestWhatIsRenewedCountsAllTheTime(t *testing.T) {
-	w := newWorld(t, inACluster+`
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
-  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
-`)
+	w := newWorld(t, clientsAndNames)
 	const keys, rounds = 50, 300
 	clients, names := w.engine.Lasting("clients"), w.engine.Lasting("names")
 	key := func(i int) series.Key { return addrKey(fmt.Sprintf("198.51.100.%d", i)) }
@@ -479,11 +470,7 @@ series:
 
 // To put a large part together anew takes its time, and ticks go on meanwhile.
 func TestATickDoesNotWaitForARenewal(t *testing.T) {
-	w := newWorld(t, inACluster+`
-series:
-  clients: {type: ip, interval: 5m, windows: 2, add: {at: connect}, replicate: cluster}
-  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: helo}, replicate: cluster}
-`)
+	w := newWorld(t, clientsAndNames)
 	w.followAll()
 	const keys, rounds = 20_000, 20
 	for _, name := range []string{"clients", "names"} {
