@@ -26,9 +26,9 @@ type Carried struct {
 // when it counted what, counts as if all of it were old: it may leave too early, but
 // refuses nobody for what is long past. What the old series has seen from begin to
 // end, the new one has covered. While a step back of the clock holds the old one, it
-// holds the new one too.
+// holds the new one too, if it is shorter than the interval of that.
 func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
-	now = old.clock.held(now)
+	now = old.clock.held(now, s.def.Interval)
 	s.clock.since(old.clock.begun(now), now)
 	evicted := old.Stats().Evicted > 0
 	for _, counts := range old.Blocks(Mask{}, now) {
@@ -83,7 +83,7 @@ func ageBy(interval, other time.Duration, age int, now time.Time) int {
 // mask that is new have what the addresses in them have shown. Past is the sum of
 // the windows' counts.
 func (d *Distinct) CarryFrom(old *Distinct, now time.Time) (c Carried) {
-	now = old.clock.held(now)
+	now = old.clock.held(now, d.def.Interval)
 	d.clock.since(old.clock.begun(now), now)
 	current, _ := old.clock.read(now)
 	for h := range old.holders() {

@@ -252,6 +252,26 @@ func TestCarryingWhatWasCovered(t *testing.T) {
 	}
 }
 
+// What is in use while it takes counts over stays in its windows, also where a step back
+// that holds the old ones is longer than they are.
+func TestCarryingWhileTheClockIsHeldForLongerThanAWindow(t *testing.T) {
+	now := at("09:40:00")
+	def := Definition{Type: String, Interval: time.Hour, Windows: 3}
+	values, amounts := defineDistinct(t, def), define(t, String, time.Hour, 3)
+	values.Add(key("user"), "late", at("10:10:00"))
+	amounts.Add(key("user"), 1, at("10:10:00"))
+	def.Interval = 5 * time.Minute
+	finerValues, finerAmounts := defineDistinct(t, def), define(t, String, 5*time.Minute, 3)
+	finerValues.Add(key("busy"), "value", now)
+	finerAmounts.Add(key("busy"), 1, now)
+	finerValues.CarryFrom(values, now)
+	finerAmounts.CarryFrom(amounts, now)
+	of, _ := finerValues.Counts(nil, key("busy"), Host, now)
+	if got := countsOf(finerAmounts, key("busy"), Host, now); !slices.Equal(got, []int64{1, 0, 0}) || !slices.Equal(of, got) {
+		t.Errorf("there are %d, and %d values, want 1 in the current window", got, of)
+	}
+}
+
 // While a step back holds a window, it holds that of what takes its counts over too: they
 // count at once, and stay in one window with what comes next.
 func TestCarryingWhileTheClockIsHeld(t *testing.T) {

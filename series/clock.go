@@ -57,9 +57,13 @@ func (c *clock) read(now time.Time) (w int64, elapsed time.Duration) {
 	return w + line.offset, time.Duration(t - w*c.interval)
 }
 
-// held is the time that now counts as: a later one, while a step back holds the clock.
-func (c *clock) held(now time.Time) time.Time {
+// held is the time that now counts as: a later one, while a step back holds the clock
+// and would hold one of that interval.
+func (c *clock) held(now time.Time, interval time.Duration) time.Time {
 	_, t := c.advance(now)
+	if t-now.UnixNano() >= int64(interval) {
+		return now
+	}
 	return time.Unix(0, t)
 }
 
