@@ -218,6 +218,11 @@ func (r *rule) decisive() []condition {
 	return r.any
 }
 
+// decidesBy reports whether a decisive condition is about the series.
+func (r *rule) decidesBy(c Counter) bool {
+	return slices.ContainsFunc(r.decisive(), func(d condition) bool { return d.total == c })
+}
+
 // penalty is how long one still runs for the key of a decisive condition.
 func (r *rule) penalty(e *Engine, c *condition, key series.Key, now time.Time) time.Duration {
 	if !c.counter.Takes(key) || !r.asks(e, c, key) {

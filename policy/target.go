@@ -44,8 +44,8 @@ func (t Target) String() string {
 
 // ParseTarget reads what a person writes for one of the engine's series: an
 // address, ADDRESS/BITS or a text. A text that the series holds, or for which a
-// penalty runs, means itself; any other is brought into the one spelling of the
-// attribute that the series is keyed by, or of its parts.
+// penalty of a rule about it runs, means itself; any other is brought into the one
+// spelling of the attribute that the series is keyed by, or of its parts.
 func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, error) {
 	if c.Definition().Type.IsAddress() {
 		return parseBlockOf(c, written)
@@ -63,7 +63,7 @@ func (e *Engine) ParseTarget(c Counter, written string, now time.Time) (Target, 
 
 // knows reports whether a text counts in any window, or a penalty runs for it.
 func (e *Engine) knows(c Counter, k series.Key, now time.Time) bool {
-	return holds(c, k, now) || e.penalizes(k, now)
+	return holds(c, k, now) || e.penalizes(c, k, now)
 }
 
 // holds reports whether a key counts in any window.
@@ -72,9 +72,12 @@ func holds(c Counter, k series.Key, now time.Time) bool {
 	return anyCounts(counts)
 }
 
-// penalizes reports whether a penalty runs for a text.
-func (e *Engine) penalizes(k series.Key, now time.Time) bool {
-	return slices.ContainsFunc(e.penalizing, func(r *rule) bool { return r.penalties.left(Subject{Text: k.String()}, now) > 0 })
+// penalizes reports whether a penalty runs for a text, for what it is in the series: in
+// another one the same text is something else.
+func (e *Engine) penalizes(c Counter, k series.Key, now time.Time) bool {
+	return slices.ContainsFunc(e.penalizing, func(r *rule) bool {
+		return r.penalties.left(Subject{Text: k.String()}, now) > 0 && r.decidesBy(c)
+	})
 }
 
 // anyCounts reports whether any of a key's windows has a count.

@@ -130,3 +130,22 @@ func TestTargetOfAnAmbiguousBackslash(t *testing.T) {
 		}
 	}
 }
+
+// A penalty says how a key is spelt only in a series that its rule reads: else a client
+// could hide a login by a name that it greets with.
+func TestTargetBesideThePenaltyOfAnotherSeries(t *testing.T) {
+	w := newWorld(t, keyed+`
+rules: [{name: r, at: helo, if: {series: hosts, above: 0}, then: tempfail, penalty: 1h}]
+`)
+	ev := w.client("192.0.2.7")
+	ev.SetHelo("corp\xabier")
+	w.decide(ev, policy.Helo)
+	ev = w.client("192.0.2.8")
+	ev.SetText(policy.SASLUsername, `CORP\xabier`)
+	w.decide(ev, policy.Mail)
+	for series, want := range map[string]string{"hosts": `corp\xabier`, "users": `corp\\xabier`} {
+		if got, err := w.engine.ParseTarget(w.engine.Counter(series), `corp\xabier`, w.now); err != nil || got.String() != want {
+			t.Errorf("%s: %s, %v; want %s", series, got, err, want)
+		}
+	}
+}
