@@ -253,6 +253,13 @@ func (c *condition) clears(key series.Key, own, back int64, least time.Duration,
 	return clearAfter(counts, of, own, least, elapsed, c.def.Interval)
 }
 
+// onlyFalls reports whether time alone cannot make the condition hold, of those for
+// which clears knows nothing: what is open now, and different values up to now, only
+// become fewer.
+func (c *condition) onlyFalls() bool {
+	return (c.distinct || c.def.Interval == 0) && c.From == 0 && (c.Op == Above || c.Op == AtLeast) && c.Threshold.Unit == Plain
+}
+
 // clearAfter is the arithmetic of clears. Counts are the windows as they are
 // now, elapsed is how much of window 0 has passed.
 func clearAfter(counts []int64, c Condition, own int64, least, elapsed, interval time.Duration) (time.Duration, bool) {

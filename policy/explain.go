@@ -190,17 +190,21 @@ func (k *known) judge(r *rule, roles map[string]bool) RuleState {
 	return s
 }
 
-// clears is when the condition does not hold, not before some time.
+// clears is when the condition does not hold, not before some time. One that does
+// not hold now may by then.
 func (k *known) clears(r *rule, c *condition, roles map[string]bool, least time.Duration) Ending {
 	if !k.takes(c) || !roles[c.Key.String()] {
 		return Ending{false, least}
 	}
 	key := k.targets[c.total].Key
-	if after, known := c.clears(key, 0, 0, least, &k.room, k.now); known && r.asks(k.engine, c, key) {
+	if !r.asks(k.engine, c, key) {
+		return Ending{true, least} // does not hold, and will not
+	}
+	if after, known := c.clears(key, 0, 0, least, &k.room, k.now); known {
 		return Ending{true, after}
 	}
 	_, holds, _ := r.meets(k.engine, c, key, &k.room, k.now)
-	return Ending{!holds, least}
+	return Ending{!holds && (least == 0 || c.onlyFalls()), least}
 }
 
 // evaluate is what the condition says of the key.

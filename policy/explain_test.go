@@ -3,6 +3,7 @@ package policy_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,7 +144,40 @@ rules:
   - {name: all-of, at: rcpt, if: [{series: clients, windows: 0-2, above: 5}, {series: clients, mask: {ipv4: 24, ipv6: 64}, windows: 0-5, above: 12}], header: "X: y"}
   - {name: one-of, at: rcpt, any: [{series: clients, windows: 0, above: 5}, {series: clients, windows: 0-5, sliding: true, above: 20}], header: "X: y"}
   - {name: punished, at: rcpt, if: {series: clients, windows: 0-1, above: 8}, penalty: 90s, header: "X: y"}
+  - {name: quiet, at: rcpt, if: {series: clients, windows: 0-1, below: 8}, penalty: 90s, header: "X: y"}
 `
+
+// Behind a penalty a condition can hold again by time alone: an end is told only where
+// nothing does.
+func TestExplainTellsNoEndThatNeverComes(t *testing.T) {
+	for _, row := range []struct{ name, condition, want string }{
+		{"a count below its threshold", "series: clients, below: 5", ""},
+		{"a count that was taken below zero", "series: less, at_least: 0", ""},
+		{"a share", "series: clients, windows: 1, above: 50%, of: {series: clients, windows: 0-1}", ""},
+		{"different values of earlier windows", "series: names, windows: 1, above: 0", ""},
+		{"different values", "series: names, above: 3", " until 10m0s"},
+		{"what is open", "series: open_sessions, above: 0", " until 10m0s"},
+	} {
+		w := newWorld(t, `
+series:
+  clients: {type: ip, interval: 5m, windows: 2, add: {at: mail}}
+  less: {type: ip, interval: 5m, windows: 2, add: {at: mail, count: -1}}
+  names: {type: ip, interval: 5m, windows: 2, distinct: helo_name, add: {at: mail}}
+rules: [{name: r, at: rcpt, if: {`+row.condition+`}, then: tempfail, penalty: 10m}]
+`)
+		ev := w.client("198.51.100.7")
+		for i := range 2 {
+			ev.SetHelo(fmt.Sprint(i))
+			for range 5 {
+				w.decide(ev, policy.Mail)
+			}
+		}
+		w.engine.SetPenalty(policy.Penalty{Rule: "r", Subject: policy.Subject{Network: netip.MustParsePrefix("198.51.100.7/32")}, Until: w.now.Add(10 * time.Minute)}, w.now)
+		if state := w.rule("198.51.100.7", "r"); state.If[0].Holds != policy.No || until(state.Ends) != row.want {
+			t.Errorf("%s: holds %s, fires%s, want%s", row.name, state.If[0].Holds, until(state.Ends), row.want)
+		}
+	}
+}
 
 // A key as `show penalties` has it means itself also once nothing counts for it: read
 // as a client would write them, these are other keys.
