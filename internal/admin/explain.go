@@ -66,9 +66,9 @@ func explain(q *question) (any, error) {
 	case key != "":
 		return q.explainKey(key)
 	case id != "":
-		return q.decisions("queue id "+id, policy.Query{QueueID: id})
+		return q.decisions("queue id "+policy.Printable(id), policy.Query{QueueID: id})
 	}
-	return q.decisions("session "+session, policy.Query{Session: session})
+	return q.decisions("session "+policy.Printable(session), policy.Query{Session: session})
 }
 
 func (q *question) explainKey(key string) (*Explained, error) {
@@ -81,7 +81,7 @@ func (q *question) explainKey(key string) (*Explained, error) {
 		return nil, err
 	}
 	if len(x.Held)+len(x.Rules) == 0 {
-		return nil, fail(http.StatusNotFound, fmt.Sprintf("no series holds %s", x.Key))
+		return nil, fail(http.StatusNotFound, "no series holds "+policy.Printable(x.Key))
 	}
 	answer := &Explained{Key: x.Key, At: q.now.UTC(), Series: []Held{}, Rules: []RuleState{}}
 	if q.Cluster != nil {

@@ -35,6 +35,9 @@ func TestExplain(t *testing.T) {
 		{"two things", "key=alice&session=s1", `400 {"error":"one of key, queue_id and session is needed"}`},
 		{"all, in another way", "key=alice&all=1", `400 {"error":"all must be true, or be left out, not \"1\""}`},
 		{"nobody", "key=bob", `404 {"error":"no series holds bob"}`},
+		{"nobody, with what a terminal obeys", "key=bob%1B]0%0A", `404 {"error":"no series holds bob�]0�"}`},
+		{"a message, the same", "queue_id=4Z%1B]0%0A", `404 {"error":"no rule has decided about queue id 4Z�]0�, nor`},
+		{"a session, the same", "session=s%C2%9B", `404 {"error":"no rule has decided about session s�, nor`},
 	} {
 		if got := s.request(client, "GET /api/v1/explain?"+row.params); !strings.Contains(got, row.want) {
 			t.Errorf("%s: got %s\nwant %s", row.name, got, row.want)
