@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 )
@@ -27,7 +28,7 @@ func (d *decoder) readFile(n node, use func(path string, data []byte) Errors) {
 	}
 	path := d.relative(name)
 	f := &File{Path: path, About: n.subject, taken: stat(path)}
-	f.use = func(data []byte) Errors { return use(path, bytes.TrimPrefix(data, byteOrderMark)) }
+	f.use = func(data []byte) Errors { return f.first(use(path, bytes.TrimPrefix(data, byteOrderMark))) }
 	f.seen = f.taken
 	data, err := d.read(path)
 	if err != nil {
@@ -60,6 +61,19 @@ func (f *File) Look() (changed bool, errs Errors) {
 	f.taken, f.failed = now, ""
 	errs = f.use(data)
 	return len(errs) == 0, errs
+}
+
+// maxMistakes are told of one file: that of another program has one in each line.
+const maxMistakes = 20
+
+// first are as many mistakes as are told, then how many more there are.
+func (f *File) first(errs Errors) Errors {
+	if len(errs) <= maxMistakes {
+		return errs
+	}
+	more := *errs[maxMistakes]
+	more.Msg = fmt.Sprintf("%s: from here on %d more mistakes", f.About, len(errs)-maxMistakes)
+	return append(errs[:maxMistakes:maxMistakes], &more)
 }
 
 func (f *File) fail(why string) Errors {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -152,6 +153,39 @@ func TestATableFollowsItsFile(t *testing.T) {
 		_, errs := c.Files[0].Look()
 		if table := c.Tables["limits"].String(); errs.Error() != row.told || table != row.table {
 			t.Errorf("%s: told %q, and there are %s; want %q, %s", row.name, errs, table, row.told, row.table)
+		}
+	}
+}
+
+// A file that is meant for another program has a mistake in each line: the log, which
+// tells them, has other lines to take as well.
+func TestOfAFilesMistakesTheFirstAreTold(t *testing.T) {
+	for _, row := range []struct{ name, config, line, last string }{
+		{"a list", "lists: {near: {cidr: [], file: %s}}", "%d.example.com\n", `:21:1: list "near": from here on 9980 more mistakes`},
+		{"a table", "tables: {limits: {file: %s}}", "%d: many\n", `:21:5: table "limits": from here on 9980 more mistakes`},
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Parse("audit.yaml", fmt.Appendf(nil, row.config, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []byte
+		for i := range 10_000 {
+			text = fmt.Appendf(text, row.line, i)
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c.Files[0].Look()
+		_, errs := c.Files[0].Look()
+		if len(errs) != 21 || errs[20].Error() != path+row.last {
+			t.Errorf("%s: %d mistakes are told, the last one as %v", row.name, len(errs), errs[len(errs)-1])
+		}
+		if _, err := Parse("audit.yaml", fmt.Appendf(nil, row.config, path)); len(err.(Errors)) != 21 {
+			t.Errorf("%s: %d mistakes are told at the start", row.name, len(err.(Errors)))
 		}
 	}
 }
