@@ -151,7 +151,9 @@ func (l *decisionLog) first(ev *Event, v *Verdict) bool {
 	}
 	l.held.mu.Lock()
 	defer l.held.mu.Unlock()
-	if _, known := l.held.seen[k]; !known && len(l.held.seen) >= maxSeen {
+	if _, known := l.held.seen[k]; !known && len(l.held.seen) < maxSeen {
+		k.key = strings.Clone(k.key) // it may be a piece of something larger
+	} else if !known {
 		k.key = "" // one line for all further keys of the rule
 	}
 	l.held.seen[k]++

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,7 @@ func (p *penalties) extendAs(s Subject, since time.Time, length time.Duration, n
 	case one == nil && !p.hasRoom(end), one != nil && one.end.Load() >= end:
 		return
 	case one == nil:
+		s.Text = strings.Clone(s.Text) // it may be a piece of something larger
 		one = &penalty{subject: s}
 		one.end.Store(end)
 		p.running[s] = one
@@ -141,9 +143,9 @@ func (p *penalties) extendAs(s Subject, since time.Time, length time.Duration, n
 	}
 	one.since.Store(t - int64(now.Sub(since)))
 	if told && p.changed != nil {
-		c := p.changed[s]
+		c := p.changed[one.subject]
 		c.set = true
-		p.changed[s] = c
+		p.changed[one.subject] = c
 	}
 }
 
