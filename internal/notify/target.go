@@ -2,6 +2,7 @@ package notify
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,7 @@ func (t *target) remember(s subject, now time.Time) {
 	if len(t.told) >= maxTold {
 		t.forget(now)
 	}
+	s.key = strings.Clone(s.key) // it may be a piece of something larger
 	t.told[s] = &told{at: now}
 }
 

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/audit-milter/audit-milter/policy"
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // idle is a target that delivers nothing, and an engine whose only rule fires
@@ -128,4 +131,41 @@ func BenchmarkSuppressed(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A key may be a piece of a client's longer text, which is not remembered with it.
+func TestAKeyIsRememberedWithoutTheTextThatItIsAPieceOf(t *testing.T) {
+	b := newIdle(t, time.Hour)
+	domains := &policy.Series{
+		Definition: series.Definition{Name: "domains", Type: series.String, Interval: time.Minute, Windows: 1},
+		Adds:       []policy.Add{{At: policy.Stages(policy.Mail), Key: policy.Key{{Attribute: policy.SenderDomain}}, Amount: policy.Amount{N: 1}}},
+	}
+	rule := &policy.Rule{
+		Name: "each", At: policy.Stages(policy.Mail), Then: policy.Reject, Notify: []string{"chat"},
+		If: []policy.Condition{{Reading: policy.Reading{Series: "domains"}}},
+	}
+	var err error
+	b.engine, err = policy.NewEngine(&policy.Policy{OnError: policy.Accept, Series: []*policy.Series{domains}, Rules: []*policy.Rule{rule}}, policy.Options{Notify: b.fired})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := heap()
+	for i := range PerHour {
+		ev := &policy.Event{}
+		ev.SetSender("<@" + strings.Repeat("a", 50_000) + fmt.Sprintf(":a@d%d.test>", i))
+		if _, err := b.engine.Decide(ev, policy.Mail, b.now); err != nil {
+			t.Fatal(err)
+		}
+		b.taken()
+	}
+	if kept := heap() - before; len(b.told) != PerHour || kept > 1e6 {
+		t.Errorf("%d keys take %d bytes", len(b.told), kept)
+	}
+}
+
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
