@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 // File is a file that a configuration names, and that takes effect by itself when
@@ -68,12 +69,25 @@ const maxMistakes = 20
 
 // first are as many mistakes as are told, then how many more there are.
 func (f *File) first(errs Errors) Errors {
+	for _, e := range errs[:min(len(errs), maxMistakes)] {
+		e.Msg = shortened(e.Msg)
+	}
 	if len(errs) <= maxMistakes {
 		return errs
 	}
 	more := *errs[maxMistakes]
 	more.Msg = fmt.Sprintf("%s: from here on %d more mistakes", f.About, len(errs)-maxMistakes)
 	return append(errs[:maxMistakes:maxMistakes], &more)
+}
+
+// shortened leaves the middle of a long message out: it may quote all of a file that
+// has no line ends, and the log loses a line that its buffer cannot hold.
+func shortened(msg string) string {
+	const half = 400
+	if len(msg) <= 2*half {
+		return msg
+	}
+	return strings.ToValidUTF8(msg[:half], "") + " … " + strings.ToValidUTF8(msg[len(msg)-half:], "")
 }
 
 func (f *File) fail(why string) Errors {

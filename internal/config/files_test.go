@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -187,5 +188,19 @@ func TestOfAFilesMistakesTheFirstAreTold(t *testing.T) {
 		if _, err := Parse("audit.yaml", fmt.Appendf(nil, row.config, path)); len(err.(Errors)) != 21 {
 			t.Errorf("%s: %d mistakes are told at the start", row.name, len(err.(Errors)))
 		}
+	}
+}
+
+// A file without line ends is quoted by its beginning and its end.
+func TestAMistakeOfAFileIsToldInALineOfTheLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "near.txt")
+	if err := os.WriteFile(path, []byte(strings.Repeat("é", 10<<20)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Parse("audit.yaml", []byte("lists: {near: {cidr: [], file: "+path+"}}"))
+	told, _ := err.(Errors)
+	if len(told) != 1 || len(told[0].Msg) > 1000 || !utf8.ValidString(told[0].Msg) ||
+		!strings.HasPrefix(told[0].Msg, `list "near": "éé`) || !strings.HasSuffix(told[0].Msg, "or a single address") {
+		t.Errorf("told: %.2000v", err)
 	}
 }
