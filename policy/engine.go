@@ -317,6 +317,12 @@ func (e *Engine) watch(now time.Time) {
 	if step := e.clock.step(now); step != 0 {
 		e.log.step(step)
 	}
+	e.EndMinute(now)
+}
+
+// EndMinute lets the log tell, once a minute is over, what it held back. Events do so
+// as well; it is for when none come.
+func (e *Engine) EndMinute(now time.Time) {
 	if e.log.tick(now) {
 		e.tellLimits()
 	}

@@ -181,3 +181,21 @@ rules:
 		t.Errorf("at the end the log says %v", said)
 	}
 }
+
+// What a flood held back is told when its minute is over, also when nobody comes then.
+func TestTheEndOfAMinuteNeedsNoEvent(t *testing.T) {
+	w := newWorld(t, `rules: [{name: all, at: connect, then: reject}]`)
+	for range 15 {
+		w.decide(w.client("198.51.100.1"), policy.Connect)
+	}
+	w.now = begin.Add(59 * time.Second)
+	w.engine.EndMinute(w.now)
+	if said := w.lines("verdict repeated"); len(said) != 0 {
+		t.Errorf("within the minute the log says %v", said)
+	}
+	w.now = begin.Add(time.Minute)
+	w.engine.EndMinute(w.now)
+	if said := w.lines("verdict repeated"); len(said) != 1 || said[0]["times"] != 5.0 {
+		t.Errorf("after the minute the log says %v", said)
+	}
+}

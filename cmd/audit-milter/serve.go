@@ -163,6 +163,7 @@ func waitForEnd(r *reloader, hangups, ends <-chan os.Signal, failed <-chan error
 			return err
 		case <-looks.C:
 			r.lookAtFiles()
+			r.server.InForce().Engine.EndMinute(r.now())
 		case <-hangups:
 			r.reload() // the log has its error
 		case s := <-ends:
