@@ -13,7 +13,7 @@ import (
 func TestAKeyIsKeptWithoutTheTextThatItIsAPieceOf(t *testing.T) {
 	w := newWorld(t, `
 series:
-  domains: {type: string, interval: 1m, windows: 1, add: {at: eoh, key: from_domain}}
+  domains: {type: string, interval: 1m, windows: 1, max_keys: 1000, add: {at: eoh, key: from_domain}}
 rules:
   - {name: r, at: eoh, if: {series: domains, above: 0}, then: reject, penalty: 1h}
 `)

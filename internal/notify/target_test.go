@@ -137,7 +137,7 @@ func BenchmarkSuppressed(b *testing.B) {
 func TestAKeyIsRememberedWithoutTheTextThatItIsAPieceOf(t *testing.T) {
 	b := newIdle(t, time.Hour)
 	domains := &policy.Series{
-		Definition: series.Definition{Name: "domains", Type: series.String, Interval: time.Minute, Windows: 1},
+		Definition: series.Definition{Name: "domains", Type: series.String, Interval: time.Minute, Windows: 1, MaxKeys: 1000},
 		Adds:       []policy.Add{{At: policy.Stages(policy.Mail), Key: policy.Key{{Attribute: policy.SenderDomain}}, Amount: policy.Amount{N: 1}}},
 	}
 	rule := &policy.Rule{
