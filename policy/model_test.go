@@ -466,6 +466,29 @@ func (m *model) step() time.Duration {
 	return []time.Duration{d, d, d, d, 10 * d, -d, -10 * d, time.Hour, -time.Hour, 87600 * time.Hour, -87600 * time.Hour}[m.IntN(11)]
 }
 
+// setClock does so now and then, and lets all know of it.
+func (m *model) setClock(w *world) {
+	if d := m.step(); m.chance(3) && w.now.Add(d).Year() > 1980 && w.now.Add(d).Year() < 2100 {
+		w.now = w.now.Add(d)
+	}
+	m.set(w.now)
+	w.engine.Penalties(w.now)
+	for _, c := range w.engine.Counters() {
+		c.Begin(w.now)
+	}
+}
+
+// agrees is the engine's verdict, which has to be what the model says.
+func (m *model) agrees(t *testing.T, w *world, text string, s *modelSession, at policy.Stage) policy.Verdict {
+	t.Helper()
+	want := m.decide(s, at)
+	v, err := w.engine.Decide(s.ev, at, w.now)
+	if got := said(v); err != nil || got != want {
+		t.Fatalf("%s\nat %s, %s from %s at %s: %s, want %s; %v", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, got, want, err)
+	}
+	return v
+}
+
 func TestTheEngineIsTheModel(t *testing.T) {
 	for seed := range uint64(short.Part(400, 40)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -474,21 +497,8 @@ func TestTheEngineIsTheModel(t *testing.T) {
 			text := m.yaml()
 			w := newWorld(t, text)
 			m.talk(w, func(s *modelSession, at policy.Stage) {
-				if m.chance(3) {
-					if d := m.step(); w.now.Add(d).Year() > 1980 && w.now.Add(d).Year() < 2100 {
-						w.now = w.now.Add(d)
-					}
-				}
-				m.set(w.now)
-				w.engine.Penalties(w.now)
-				for _, c := range w.engine.Counters() {
-					c.Begin(w.now)
-				}
-				want := m.decide(s, at)
-				v, err := w.engine.Decide(s.ev, at, w.now)
-				if got := said(v); err != nil || got != want {
-					t.Fatalf("%s\nat %s, %s from %s at %s: %s, want %s; %v", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, got, want, err)
-				}
+				m.setClock(w)
+				m.agrees(t, w, text, s, at)
 			})
 			m.compare(t, w, text)
 		})
@@ -509,11 +519,7 @@ func TestRulesFireUntilTheySay(t *testing.T) {
 					w.now = w.now.Add(time.Duration(m.IntN(100)) * time.Second)
 				}
 				m.set(w.now)
-				want := m.decide(s, at)
-				v, err := w.engine.Decide(s.ev, at, w.now)
-				if got := said(v); err != nil || got != want {
-					t.Fatalf("%s\nat %s, %s: %s, want %s; %v", text, w.now, at, got, want, err)
-				}
+				v := m.agrees(t, w, text, s, at)
 				if !m.chance(8) {
 					return
 				}
@@ -554,25 +560,14 @@ func TestTheEngineIsTheModelOverReloads(t *testing.T) {
 				fewest[s] = s.windows
 			}
 			m.talk(w, func(s *modelSession, at policy.Stage) {
-				if d := m.step(); m.chance(3) && w.now.Add(d).Year() > 1980 && w.now.Add(d).Year() < 2100 {
-					w.now = w.now.Add(d)
-				}
-				m.set(w.now)
-				w.engine.Penalties(w.now)
-				for _, c := range w.engine.Counters() {
-					c.Begin(w.now)
-				}
+				m.setClock(w)
 				if at == policy.Mail && m.chance(3) {
 					for _, s := range m.series {
 						text = s.rewind(text, fewest[s]+m.IntN(4))
 					}
 					w.follow(text)
 				}
-				want := m.decide(s, at)
-				v, err := w.engine.Decide(s.ev, at, w.now)
-				if got := said(v); err != nil || got != want {
-					t.Fatalf("%s\nat %s, %s from %s at %s: %s, want %s; %v", text, w.now, at, s.ev.Sender, s.ev.ClientAddress, got, want, err)
-				}
+				m.agrees(t, w, text, s, at)
 			})
 			m.compare(t, w, text)
 		})
