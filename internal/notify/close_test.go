@@ -2,7 +2,6 @@ package notify_test
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -36,14 +35,8 @@ func TestCloseTriesWhatWaitsOnceMore(t *testing.T) {
 // A server that takes the connection and never answers holds nobody up. Outside
 // of a bubble, since there no time passes as long as a server is waited for.
 func TestCloseHasABound(t *testing.T) {
-	asked, done := make(chan struct{}), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		close(asked)
-		<-done
-	}))
-	defer server.Close()
-	defer close(done)
-	p := open(t, (&hook{Server: server}).everyone(""))
+	h, asked := newHangingHook(t, func(http.ResponseWriter) {})
+	p := open(t, h.everyone(""))
 	p.rcpt("alice")
 	<-asked
 	p.rcpt("bob")
@@ -56,16 +49,11 @@ func TestCloseHasABound(t *testing.T) {
 
 // A refusal is one as soon as its status is there, whatever becomes of its text.
 func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
-	asked, done := make(chan struct{}), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h, asked := newHangingHook(t, func(w http.ResponseWriter) {
 		w.WriteHeader(http.StatusNotFound)
 		w.(http.Flusher).Flush()
-		close(asked)
-		<-done
-	}))
-	defer server.Close()
-	defer close(done)
-	p := open(t, (&hook{Server: server}).everyone(""))
+	})
+	p := open(t, h.everyone(""))
 	p.rcpt("alice")
 	<-asked
 	p.notifier.Close(time.Second)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/audit-milter/audit-milter/policy"
 )
 
 // The bounds of a delivery.
@@ -67,7 +65,7 @@ func (t *target) deliver(ctx context.Context, n *notice) {
 			return
 		}
 		_, permanent := errors.AsType[permanentError](err)
-		told := shown(err)
+		told := beginning(err.Error(), maxShown)
 		if last || permanent || time.Since(n.queued) >= giveUpAfter {
 			t.failed.Add(1)
 			log.Error("a notification was not delivered", "error", told)
@@ -84,11 +82,6 @@ func (t *target) deliver(ctx context.Context, n *notice) {
 // maxShown is how much of an error the log shows, in bytes: some quote all that
 // the other side said.
 const maxShown = 3 * maxSaid
-
-func shown(err error) string {
-	text := err.Error()
-	return policy.Printable(text[:min(len(text), maxShown)])
-}
 
 func (t *target) attempt(ctx context.Context, n *notice) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow)

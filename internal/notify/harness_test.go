@@ -205,6 +205,22 @@ func (h *hook) quota(more string) string {
 	return quota(fmt.Sprintf(`webhook: "%s/secret/path"%s`, h.URL, more))
 }
 
+// newHangingHook is one that gives a first answer, tells that it was asked, and then
+// hangs until the test is over.
+func newHangingHook(t *testing.T, answer func(http.ResponseWriter)) (h *hook, asked <-chan struct{}) {
+	begun, done := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w)
+		close(begun)
+		<-done
+	}))
+	t.Cleanup(func() {
+		close(done)
+		server.Close()
+	})
+	return &hook{Server: server}, begun
+}
+
 // everyone is a policy that fires at each recipient, for the login.
 func (h *hook) everyone(more string) string { return atOnce(h.quota(more)) }
 

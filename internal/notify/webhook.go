@@ -66,7 +66,10 @@ func (w *Webhook) request(ctx context.Context, n *notice) (*http.Request, error)
 const maxSaid = 200
 
 // said is an answer's text as the log shows it.
-func said(text string) string { return policy.Printable(text[:min(len(text), maxSaid)]) }
+func said(text string) string { return beginning(text, maxSaid) }
+
+// beginning is as much of a text as a line may have, in bytes, and printable.
+func beginning(text string, most int) string { return policy.Printable(text[:min(len(text), most)]) }
 
 // answered is the error of an answer. It is permanent unless the server is in
 // trouble or asks to come back later.
