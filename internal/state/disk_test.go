@@ -89,10 +89,7 @@ func TestAFullDiskLosesNothingOnceThereIsRoomAgain(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
-		s, _, err := Open(dir, log.options())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := log.mustOpen(t, dir)
 		s.Take(n.tick(true, 1000))
 		for round := range 3 { // in the last one a snapshot begins, with a file of its own
 			synctest.Wait()
@@ -166,10 +163,7 @@ func TestASnapshotMakesUpForWhatHadNoRoom(t *testing.T) {
 	counter := n.kept[1].Counter.(*series.Series)
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
-		s, _, err := Open(dir, log.options())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := log.mustOpen(t, dir)
 		if !s.WantsSnapshot() {
 			t.Error("wants no snapshot to begin with")
 		}
@@ -225,10 +219,7 @@ func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
-		s, _, err := Open(dir, log.options())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := log.mustOpen(t, dir)
 		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -397,10 +388,7 @@ func TestALockThatCannotBeMade(t *testing.T) {
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
-		s, _, err := Open(dir, log.options())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := log.mustOpen(t, dir)
 		s.Take(n.tick(true, 1000))
 		time.Sleep(time.Second)
 		if said := log.String(); !strings.Contains(said, unix.ELOOP.Error()) || strings.Contains(said, "in use") {
@@ -424,10 +412,7 @@ func TestADirectoryThatVanishesIsMadeAgain(t *testing.T) {
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
-		s, _, err := Open(dir, log.options())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := log.mustOpen(t, dir)
 		n.kept[1].Counter.(*series.Series).Add(key(1), 7, n.now)
 		s.Take(n.tick(true, 1000))
 		time.Sleep(time.Second)

@@ -226,13 +226,19 @@ func (l *logged) options() Options {
 	return Options{Log: slog.New(slog.NewTextHandler(l, nil))}
 }
 
-func mustOpen(t testing.TB, dir string) (*Store, Restored) {
+// mustOpen opens a state of which the log hears.
+func (l *logged) mustOpen(t testing.TB, dir string) (*Store, Restored) {
 	t.Helper()
-	s, restored, err := Open(dir, new(logged).options())
+	s, restored, err := Open(dir, l.options())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s, restored
+}
+
+func mustOpen(t testing.TB, dir string) (*Store, Restored) {
+	t.Helper()
+	return new(logged).mustOpen(t, dir)
 }
 
 func mustClose(t testing.TB, s *Store) {
