@@ -184,7 +184,8 @@ func storedIn(dir string) (files []*stored, err error) {
 	return files, nil
 }
 
-// deleteReplaced deletes the files that were replaced some time ago.
+// deleteReplaced deletes the files that were replaced some time ago. Where that fails,
+// what replaced them goes on to say so, also to a file that it becomes a part of.
 func deleteReplaced(files []*stored, now time.Time) (left []*stored, err error) {
 	gone := make(map[*stored]bool)
 	for _, s := range files {
@@ -192,10 +193,14 @@ func deleteReplaced(files []*stored, now time.Time) (left []*stored, err error) 
 			continue
 		}
 		for _, old := range s.replaces {
-			if !gone[old] {
-				gone[old] = true
-				err = errors.Join(err, os.Remove(old.path()))
+			if gone[old] {
+				continue
 			}
+			if failure := old.remove(); failure != nil {
+				err = errors.Join(err, failure)
+				continue
+			}
+			gone[old] = true
 		}
 	}
 	for _, s := range files {
@@ -246,11 +251,19 @@ func (m *Maintainer) shrink(files []*stored, now time.Time) (left []*stored, err
 	return slices.DeleteFunc(files, func(s *stored) bool { return gone[s] }), err
 }
 
+// remove deletes a file that was replaced, by two others perhaps, so that it may be gone.
+func (s *stored) remove() error {
+	if err := os.Remove(s.path()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // delete deletes a file, and before it those that it replaced: without it they would
 // count again.
 func (s *stored) delete() error {
 	for _, old := range s.replaces {
-		if err := os.Remove(old.path()); err != nil && !errors.Is(err, fs.ErrNotExist) { // two may have replaced it
+		if err := old.remove(); err != nil {
 			return err
 		}
 	}

@@ -372,6 +372,27 @@ func TestAFileThatCannotBeReadIsNamedAndKeepsNothingElseBack(t *testing.T) {
 	}
 }
 
+// What still names a file that was replaced keeps it from being counted twice.
+func TestAFileThatCannotBeDeletedStaysReplaced(t *testing.T) {
+	name := func(level int) Name { return Name{First: someDay, Last: someDay, Level: level, Node: "mx1"} }
+	old := &stored{Name: name(0), dir: t.TempDir(), replaced: true}
+	if err := os.MkdirAll(filepath.Join(old.path(), "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	merged := &stored{Name: name(1), dir: old.dir, written: someDay, replaces: []*stored{old}}
+	left, err := deleteReplaced([]*stored{old, merged}, someDay.Add(settled))
+	if err == nil || !slices.Contains(left, old) || !slices.Contains(merged.replaces, old) {
+		t.Errorf("%d files are left, %d of them replaced, and the error is %v", len(left), len(merged.replaces), err)
+	}
+	if err := os.RemoveAll(old.path()); err != nil {
+		t.Fatal(err)
+	}
+	left, err = deleteReplaced(left, someDay.Add(settled)) // somebody else has deleted it
+	if err != nil || slices.Contains(left, old) || len(merged.replaces) > 0 {
+		t.Errorf("%d files are left, %d of them replaced, and the error is %v", len(left), len(merged.replaces), err)
+	}
+}
+
 func TestAnEndedContextLeavesEverythingAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	want := fewDays(t, dir, rand.New(rand.NewPCG(9, 10)), 4)
