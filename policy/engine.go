@@ -41,10 +41,6 @@ type Options struct {
 	// event of each.
 	Start time.Time
 
-	// Stats to go on with. Nil stands for those of the engine before, and of none
-	// for new ones.
-	Stats *Stats
-
 	// OwnAddresses are this host's: keys that no rule may hold against a
 	// client (allow_shared_key).
 	OwnAddresses []netip.Addr
@@ -60,7 +56,7 @@ type Options struct {
 
 // NewEngine prepares a policy that passed [Policy.Check].
 func NewEngine(p *Policy, o Options) (*Engine, error) {
-	e, _, err := noEngine(o).Successor(p, o, o.Start)
+	e, _, err := noEngine(o).Successor(p, o)
 	return e, err
 }
 

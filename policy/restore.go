@@ -32,7 +32,7 @@ func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
 		}
 		before.series = append(before.series, l)
 	}
-	e, changes, err := before.Successor(p, o, o.Start)
+	e, changes, err := before.Successor(p, o)
 	if err != nil {
 		return nil, changes, err
 	}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"testing"
 
-	"github.com/audit-milter/audit-milter/internal/config"
 	"github.com/audit-milter/audit-milter/policy"
 )
 
@@ -81,17 +80,11 @@ func TestStatsOutliveAnEngine(t *testing.T) {
 	ev := w.client("198.51.100.1")
 	ev.Size = 10
 	w.decide(ev, policy.Mail)
-	conf, err := config.Parse("policy.yaml", []byte(`
+	w.follow(`
 rules:
   - {name: tagged, at: mail, header: "X-A: b"}
   - {name: tried, at: mail, then: reject}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.engine, err = policy.NewEngine(conf.Policy, policy.Options{Stats: w.engine.Stats()}); err != nil {
-		t.Fatal(err)
-	}
+`)
 	w.decide(ev, policy.Mail)
 	want := map[policy.RuleVerdict]uint64{
 		{Rule: "tried", Verdict: policy.Reject, Shadow: true}: 1,

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,12 +26,12 @@ type Reshaped struct {
 // Series that did not change are the same in both, and so are open_sessions, the
 // penalties of rules of the same name, the watch over the clock and what the log
 // holds back; a series that changed takes over what it
-// can of the counts as they are now. Options.Start and Options.Monotonic are not looked at.
+// can of the counts as they are at Options.Start. Options.Monotonic is not looked at.
 //
 // This engine goes on until [Engine.Retire]. What it adds to a series while that is
 // carried over can be missed there.
-func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Changes, error) {
-	stats := cmp.Or(o.Stats, e.stats)
+func (e *Engine) Successor(p *Policy, o Options) (*Engine, Changes, error) {
+	now := o.Start
 	next := &Engine{
 		policy: p,
 		uses:   p.uses(),
@@ -40,8 +39,8 @@ func (e *Engine) Successor(p *Policy, o Options, now time.Time) (*Engine, Change
 		notify: o.Notify,
 		open:   e.open,
 		clock:  e.clock,
-		log:    newDecisionLog(o.Log, p.LogRepeats, e.log.held, &stats.repeats),
-		stats:  stats,
+		log:    newDecisionLog(o.Log, p.LogRepeats, e.log.held, &e.stats.repeats),
+		stats:  e.stats,
 	}
 	for _, addr := range o.OwnAddresses {
 		next.own[addr.Unmap()] = true

@@ -20,8 +20,8 @@ func (w *world) follow(yaml string) policy.Changes {
 		w.t.Fatal(err)
 	}
 	level := &slog.HandlerOptions{Level: conf.Log.Level}
-	options := policy.Options{Log: slog.New(slog.NewJSONHandler(&w.log, level)), OwnAddresses: ownAddresses}
-	next, changes, err := w.engine.Successor(conf.Policy, options, w.now)
+	options := policy.Options{Log: slog.New(slog.NewJSONHandler(&w.log, level)), Start: w.now, OwnAddresses: ownAddresses}
+	next, changes, err := w.engine.Successor(conf.Policy, options)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func (r *reloader) reload() (did []string, err error) {
 	}
 	r.log.SetLevel(conf.Log.Level) // an engine asks for it when it is made
 	before := r.server.InForce().Engine
-	next, changes, err := before.Successor(conf.Policy, r.options(), r.now())
+	next, changes, err := before.Successor(conf.Policy, r.options())
 	if err != nil {
 		r.refuse(err)
 		return nil, err

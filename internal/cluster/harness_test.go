@@ -248,7 +248,7 @@ func (n *node) setEngine(e *policy.Engine) {
 // reload puts other definitions in force.
 func (n *node) reload(definitions string) {
 	n.Helper()
-	next, _, err := n.engine.Successor(n.policy(nodeOptions{definitions: definitions}), policy.Options{}, n.now())
+	next, _, err := n.engine.Successor(n.policy(nodeOptions{definitions: definitions}), policy.Options{Start: n.now()})
 	if err != nil {
 		n.Fatal(err)
 	}

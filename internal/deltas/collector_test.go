@@ -225,7 +225,7 @@ func (w *world) removeBlock() {
 
 func (w *world) reload() {
 	before := w.engine
-	next, _, err := before.Successor(w.policy(w.rand.IntN(len(policies))), policy.Options{}, w.now)
+	next, _, err := before.Successor(w.policy(w.rand.IntN(len(policies))), policy.Options{Start: w.now})
 	if err != nil {
 		w.Fatal(err)
 	}

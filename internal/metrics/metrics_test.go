@@ -63,11 +63,13 @@ func (d *daemon) load(yaml string) {
 		d.t.Fatal(err)
 	}
 	d.source.Notifier.Replace(conf.Notify)
-	options := policy.Options{Log: d.source.Log.Logger, Notify: d.source.Notifier.Fired}
+	options := policy.Options{Log: d.source.Log.Logger, Start: begin, Notify: d.source.Notifier.Fired}
+	var engine *policy.Engine
 	if before := d.engine.Load(); before != nil {
-		options.Stats = before.Stats()
+		engine, _, err = before.Successor(conf.Policy, options)
+	} else {
+		engine, err = policy.NewEngine(conf.Policy, options)
 	}
-	engine, err := policy.NewEngine(conf.Policy, options)
 	if err != nil {
 		d.t.Fatal(err)
 	}
