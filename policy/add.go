@@ -80,9 +80,9 @@ func (ev *Event) ownAmount(c *condition, key series.Key) (own, leaky int64) {
 		if done.add.Counter != c.total || !c.covers(key, done.key) {
 			continue
 		}
-		own = addCapped(own, done.amount)
+		own = series.Plus(own, done.amount)
 		if done.add.Leaky {
-			leaky = addCapped(leaky, done.amount)
+			leaky = series.Plus(leaky, done.amount)
 		}
 	}
 	return own, leaky

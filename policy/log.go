@@ -253,7 +253,7 @@ func (l *decisionLog) evicted(d series.Definition, evicted []series.Evicted) {
 	var amount int64
 	var folded []string
 	for _, e := range evicted {
-		keys, amount = keys+e.Keys, addCapped(amount, e.Amount)
+		keys, amount = keys+e.Keys, series.Plus(amount, e.Amount)
 		if e.Bits != series.Nowhere {
 			folded = append(folded, fmt.Sprintf("%d in %s", e.Amount, blocksOf(e)))
 		}

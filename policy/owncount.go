@@ -19,7 +19,7 @@ func (o *ownCount) Count(k series.Key, m series.Mask, from, to int, now time.Tim
 	total := o.Series.Count(k, m, from, to, now)
 	var others int64
 	for _, share := range o.of.shares() {
-		others = addCapped(others, share.Count(k, m, from, to, now))
+		others = series.Plus(others, share.Count(k, m, from, to, now))
 	}
 	return without(total, others)
 }
@@ -37,7 +37,7 @@ func (o *ownCount) apart(counts []int64, k series.Key, m series.Mask, now time.T
 	for _, share := range o.of.shares() {
 		room, _ = share.Counts(room, k, m, now)
 		for i, n := range room {
-			others[i] = addCapped(others[i], n)
+			others[i] = series.Plus(others[i], n)
 		}
 	}
 	for i, n := range others {
@@ -49,7 +49,7 @@ func (o *ownCount) apart(counts []int64, k series.Key, m series.Mask, now time.T
 // without is a count without what others have of it. They may have evicted fewer keys
 // than the total: that makes no count negative.
 func without(total, others int64) int64 {
-	return max(addCapped(total, -others), min(total, 0))
+	return max(series.Plus(total, -others), min(total, 0))
 }
 
 // All is that of a [Counter].

@@ -16,7 +16,7 @@ func (y *tally) take(newest int64, r row) {
 		r.tally(newest, y.windows, y.span)
 		return
 	}
-	y.sum, _ = plus(y.sum, r.sum(newest, y.span))
+	y.sum = Plus(y.sum, r.sum(newest, y.span))
 }
 
 // count collects the block of so many leading bits of a; of a text, its own

@@ -32,18 +32,18 @@ func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
 	s.clock.since(old.clock.begun(now), now)
 	evicted := old.Stats().Evicted > 0
 	for _, counts := range old.Blocks(Mask{}, now) {
-		c.Folded, _ = plus(c.Folded, sum(counts))
+		c.Folded = Plus(c.Folded, sum(counts))
 	}
 	for k, counts := range old.All(now) {
 		if k.addr.IsValid() {
-			c.Folded, _ = plus(c.Folded, -sum(counts))
+			c.Folded = Plus(c.Folded, -sum(counts))
 		}
 		if !s.Takes(k) {
 			c.Foreign++
 			continue
 		}
 		past, any := s.carry(k, counts, old.def.Interval, now)
-		c.Past, _ = plus(c.Past, past)
+		c.Past = Plus(c.Past, past)
 		if any {
 			c.Keys++
 		}
@@ -64,7 +64,7 @@ func (s *Series) carry(k Key, counts []int64, interval time.Duration, now time.T
 		case s.AddAt(k, n, ageBy(s.def.Interval, interval, age, now), now):
 			any = true
 		default:
-			past, _ = plus(past, n)
+			past = Plus(past, n)
 		}
 	}
 	return past, any
@@ -98,7 +98,7 @@ func (d *Distinct) CarryFrom(old *Distinct, now time.Time) (c Carried) {
 			kept := d.carry(h, old, &delta, now)
 			any = any || kept
 			if !kept && h.single() {
-				c.Past, _ = plus(c.Past, delta.count())
+				c.Past = Plus(c.Past, delta.count())
 			}
 		}
 		if any && h.single() {
@@ -163,7 +163,7 @@ func (d *Delta) count() int64 {
 
 func sum(counts []int64) (total int64) {
 	for _, n := range counts {
-		total, _ = plus(total, n)
+		total = Plus(total, n)
 	}
 	return total
 }

@@ -61,7 +61,7 @@ func (c *cursor) join(cursors []cursor) {
 			continue
 		}
 		for w, n := range other.row() {
-			sums[w], _ = plus(sums[w], n)
+			sums[w] = Plus(sums[w], n)
 		}
 		other.next()
 	}

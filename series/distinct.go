@@ -281,7 +281,7 @@ func (d *Distinct) Evictions() (all []Evicted) {
 		sh := &d.shards[i]
 		sh.mu.Lock()
 		gone.Keys += sh.evicted.keys
-		gone.Amount, _ = plus(gone.Amount, sh.evicted.amount)
+		gone.Amount = Plus(gone.Amount, sh.evicted.amount)
 		sh.evicted = fold{}
 		sh.mu.Unlock()
 	}

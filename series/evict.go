@@ -152,7 +152,7 @@ func (t *tree) enclosing(a address) (bits uint8) {
 func (t *tree) fold(bits uint8, amount int64) {
 	f := &t.folded[bits/slotBits]
 	f.keys++
-	f.amount, _ = plus(f.amount, amount)
+	f.amount = Plus(f.amount, amount)
 	t.gone++
 	t.folds = true
 }
@@ -193,7 +193,7 @@ func (t *lockedTree) takeFolded(to *[len(eviction{}.folded)]fold) {
 	defer t.mu.Unlock()
 	for i, f := range t.folded {
 		to[i].keys += f.keys
-		to[i].amount, _ = plus(to[i].amount, f.amount)
+		to[i].amount = Plus(to[i].amount, f.amount)
 	}
 	clear(t.folded[:])
 }

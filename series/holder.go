@@ -284,7 +284,7 @@ func (sh *shard) evict(oldest int64) bool {
 		return false
 	}
 	sh.evicted.keys++
-	sh.evicted.amount, _ = plus(sh.evicted.amount, lowest.values)
+	sh.evicted.amount = Plus(sh.evicted.amount, lowest.values)
 	sh.drop(least)
 	return true
 }

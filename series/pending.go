@@ -64,7 +64,7 @@ func (p *pending) addUp() {
 	for _, a := range p.list {
 		s := subject{a, string(p.texts[a.text:][:a.length])}
 		s.amount, s.adjustment.text = 0, 0
-		sums[s], _ = plus(sums[s], a.amount)
+		sums[s] = Plus(sums[s], a.amount)
 	}
 	p.list, p.texts = p.list[:0], p.texts[:0]
 	for s, n := range sums {

@@ -83,10 +83,10 @@ func (r row) sum(newest int64, s span) (total int64) {
 	end := before(s.newest.place, first, len(r)) + 1
 	late := min(n, end)
 	for _, count := range r[end-late : end] {
-		total, _ = plus(total, count)
+		total = Plus(total, count)
 	}
 	for _, count := range r[len(r)-(n-late):] {
-		total, _ = plus(total, count)
+		total = Plus(total, count)
 	}
 	return total
 }
@@ -96,7 +96,7 @@ func (r row) tally(newest int64, dst []int64, s span) {
 	first, n := r.overlap(newest, s)
 	place := before(s.newest.place, first, len(r))
 	for i := first; i < first+n; i++ {
-		dst[i], _ = plus(dst[i], r[place])
+		dst[i] = Plus(dst[i], r[place])
 		place = before(place, 1, len(r))
 	}
 }
@@ -118,7 +118,7 @@ func (r row) merge(newest int64, other row, othersNewest int64, sign int64) {
 	m := momentOf(othersNewest, len(r))
 	oldest := newest - int64(len(r)-1)
 	for w, place := m.window, m.place; w >= max(oldest, m.window-int64(len(r)-1)); w-- {
-		r[place], _ = plus(r[place], sign*other[place])
+		r[place] = Plus(r[place], sign*other[place])
 		place = before(place, 1, len(r))
 	}
 }
@@ -131,8 +131,14 @@ func before(place, n, windows int) int {
 	return place
 }
 
-// plus adds, and stops at the limits. The lower one is -MaxInt64, not MinInt64,
-// so that a count can always be negated.
+// Plus adds counts, and stops at their limits. The lower one is -MaxInt64, not
+// MinInt64, so that a count can always be negated.
+func Plus(a, b int64) int64 {
+	sum, _ := plus(a, b)
+	return sum
+}
+
+// plus also tells whether it had to stop.
 func plus(a, b int64) (sum int64, cut bool) {
 	sum = a + b
 	if (a^sum)&(b^sum) < 0 || sum == math.MinInt64 {

@@ -79,7 +79,7 @@ func (a *account) add(d *series.Delta, b *deltas.Batch, replayed bool) {
 		}
 	default:
 		if win := a.window(d.Start, b.Now); win.through < b.Number {
-			win.counts[d.Key] = sum(win.counts[d.Key], d.Amount)
+			win.counts[d.Key] = series.Plus(win.counts[d.Key], d.Amount)
 		}
 	}
 }

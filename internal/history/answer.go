@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 // answer makes lines of what was added up.
@@ -17,7 +19,7 @@ func (t *tally) answer() (Answer, error) {
 	a.Distinct = slices.ContainsFunc(t.series, func(f *file) bool { return f.Distinct })
 	for i := range t.columns {
 		for _, n := range t.columns[i].all {
-			a.Total[i] = plus(a.Total[i], n)
+			a.Total[i] = series.Plus(a.Total[i], n)
 		}
 	}
 	var err error
@@ -56,7 +58,7 @@ func (t *tally) lines() ([]Line, error) {
 			}
 			for g := range t.larger(c.group) {
 				l := at(cell{g, c.begin})
-				l.Counts[i] = plus(l.Counts[i], n)
+				l.Counts[i] = series.Plus(l.Counts[i], n)
 			}
 			if err := t.bounded(len(lines)); err != nil {
 				return nil, err

@@ -7,6 +7,8 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 const (
@@ -173,7 +175,7 @@ func folded(ctx context.Context, files []*file, minCount int64) (iter.Seq2[Row, 
 			return nil, err
 		}
 		if row.Key == "" || row.Count < minCount {
-			small[row.Start] = sum(small[row.Start], row.Count)
+			small[row.Start] = series.Plus(small[row.Start], row.Count)
 		}
 	}
 	rest := func(yield func(Row, error) bool) {

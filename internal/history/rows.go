@@ -3,7 +3,6 @@ package history
 import (
 	"fmt"
 	"iter"
-	"math"
 	"slices"
 	"time"
 
@@ -33,25 +32,13 @@ func fold(rows []Row, minCount int64) []Row {
 		if r.Count >= minCount {
 			return false
 		}
-		small.Start, small.Count = r.Start, sum(small.Count, r.Count)
+		small.Start, small.Count = r.Start, series.Plus(small.Count, r.Count)
 		return true
 	})
 	if small.Count != 0 {
 		rows = slices.Insert(rows, 0, small)
 	}
 	return rows
-}
-
-// sum stops at the limits of counts.
-func sum(a, b int64) int64 {
-	s := a + b
-	if (a^s)&(b^s) < 0 || s == math.MinInt64 {
-		if b < 0 {
-			return -math.MaxInt64
-		}
-		return math.MaxInt64
-	}
-	return s
 }
 
 // patience is how often a window is read anew because another one began meanwhile.
@@ -105,7 +92,7 @@ func merged(sources []iter.Seq2[Row, error]) iter.Seq2[Row, error] {
 			row := m.heads[0].row
 			row.Count = 0
 			for err == nil && len(m.heads) > 0 && m.heads[0].row.Compare(row) == 0 {
-				row.Count = sum(row.Count, m.heads[0].row.Count)
+				row.Count = series.Plus(row.Count, m.heads[0].row.Count)
 				err = m.advance()
 			}
 			if err == nil && row.Count != 0 && !yield(row, nil) {

@@ -116,7 +116,7 @@ func (q *queue) leaveWritten(j *job) {
 	for i := range j.ready {
 		r := &j.ready[i]
 		if n, known := written[r.Key]; known {
-			r.Count = max(0, sum(r.Count, -n)) // less: it was removed, or had to leave
+			r.Count = max(0, series.Plus(r.Count, -n)) // less: it was removed, or had to leave
 		}
 	}
 	j.ready = slices.DeleteFunc(j.ready, func(r Row) bool { return r.Count == 0 })
@@ -146,7 +146,7 @@ func (q *queue) written(j *job) (map[string]int64, error) {
 				return nil, err
 			}
 			if r.Start == first.Unix() {
-				counts[r.Key] = sum(counts[r.Key], r.Count)
+				counts[r.Key] = series.Plus(counts[r.Key], r.Count)
 			}
 		}
 	}

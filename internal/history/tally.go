@@ -42,13 +42,13 @@ type cell struct {
 
 func (c *column) add(at cell, n int64) {
 	if at.begin != 0 {
-		c.cells[at] = plus(c.cells[at], n)
+		c.cells[at] = series.Plus(c.cells[at], n)
 		return
 	}
 	if missing := int(at.group) + 1 - len(c.whole); missing > 0 {
 		c.whole = append(c.whole, make([]int64, missing)...)
 	}
-	c.whole[at.group] = plus(c.whole[at.group], n)
+	c.whole[at.group] = series.Plus(c.whole[at.group], n)
 }
 
 // all yields the counts, and zeros among them.
@@ -255,7 +255,7 @@ func (s *scanner) add(b *batch) error {
 		}
 		if c == last {
 			r := &s.runs[len(s.runs)-1]
-			r.sum = plus(r.sum, b.count[i])
+			r.sum = series.Plus(r.sum, b.count[i])
 			continue
 		}
 		s.runs = append(s.runs, run{c, b.count[i]})
@@ -296,16 +296,4 @@ func (s *scanner) begin(start int64) int64 {
 		s.day[1] = time.Date(y, m, d+1, 0, 0, 0, 0, s.location()).UnixMilli()
 	}
 	return s.day[0] / 1000
-}
-
-// plus is a sum that stays within the bounds of counts.
-func plus(a, b int64) int64 {
-	sum := a + b
-	if (a < 0) == (b < 0) && (sum < 0) != (a < 0) {
-		if a < 0 {
-			return -math.MaxInt64
-		}
-		return math.MaxInt64
-	}
-	return sum
 }
