@@ -150,6 +150,8 @@ func (w *Writer) Take(b *deltas.Batch) {
 // What is in the files already is passed over. It may be told of more batches than are
 // needed, but in their order.
 func (w *Writer) Replayed(b *deltas.Batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.add(b, true)
 	w.cutOver(false)
 }
@@ -166,7 +168,9 @@ func (w *Writer) Needed() uint64 {
 // done: the journal begins anew with the next batch, and may forget them. An error says
 // that the disk has refused it, but it is tried again.
 func (w *Writer) Recover() error {
+	w.mu.Lock()
 	w.cutCounts(func(*account) bool { return true }, w.number)
+	w.mu.Unlock()
 	return w.queue.flush()
 }
 
