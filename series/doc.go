@@ -64,7 +64,7 @@
 // # Limits
 //
 // Counts are 64 bits wide, stop at ±(2⁶³-1), and may be negative. A count or the
-// sum of a block that was cut at the limit ([Series.Saturated]) is not exact
+// sum of a block that was cut at the limit ([Stats].Saturated) is not exact
 // until the window has gone.
 //
 // # Memory
@@ -81,6 +81,7 @@
 // ever waits for a clean-up. When there would still be too many, those worth
 // least are evicted, as evict.go says, and [Series.Evictions] tells what became
 // of their counts. Memory is used again for other keys and not given back. It is
-// taken in pieces, of which each part of the series that has its own lock (2 per
-// processor and kind of key) needs about 50 kB.
+// taken in pieces, of which each part of the series that has its own lock (4 per
+// processor and kind of key, 64 at the most, fewer for a small MaxKeys) needs about
+// 50 kB.
 package series

@@ -11,7 +11,10 @@
 //	audit-milter show series            which series there are
 //	audit-milter show ip IP[/MASK]      every count of an address or a block
 //	audit-milter show all               every count there is, as CSV
+//	audit-milter show limits            the keys nearest to a rule's threshold
+//	audit-milter show penalties         the keys for which a rule goes on to fire
 //	audit-milter show cluster           the nodes that count as one, and how old their counts are
+//	audit-milter explain ...            what the rules make of a client, a login or another key
 //	audit-milter count SERIES KEY       one count, by window
 //	audit-milter add SERIES KEY [N]     add to a count
 //	audit-milter remove SERIES KEY      forget a key, or all of a block; remove --penalty RULE KEY
@@ -26,6 +29,7 @@
 //	audit-milter history count SERIES   what they counted, by block or key and time
 //	audit-milter history export SERIES  windows as CSV
 //	audit-milter history load SERIES FILE    that CSV back into a history
+//	audit-milter history maintain       make few files of many, and delete the oldest
 //
 // audit-milter --version says which one it is.
 //

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -55,8 +56,8 @@ func (c *Cluster) Status() Status {
 	s.Name, s.Node, s.Role, s.Version, s.Addresses = c.Name, c.Node, c.role(), c.Version, c.Addresses
 	s.Waiting, s.SnapshotAt = c.waitingBytes, c.begun
 	s.Nodes = slices.Clone(s.Nodes)
-	for who, err := range c.errors {
-		s.Error = who + ": " + err.Error()
+	for _, who := range slices.Sorted(maps.Keys(c.errors)) { // several are told as one of them, always the same
+		s.Error = who + ": " + c.errors[who].Error()
 	}
 	return s
 }

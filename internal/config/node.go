@@ -256,15 +256,12 @@ func (n node) lacks(keys ...string) bool {
 // refuseUnknown notes an error at every key that is not a field's, and reports
 // whether there is one.
 func (n node) refuseUnknown(entries []entry, fields []field) (unknown bool) {
-	var names, known []string
+	var known []string
 	for _, f := range fields {
-		names = append(names, f.name)
-		if f.decode != nil {
-			known = append(known, f.name)
-		}
+		known = append(known, f.name)
 	}
 	for _, e := range entries {
-		if !slices.Contains(names, e.key.name) {
+		if !slices.Contains(known, e.key.name) {
 			e.key.fail(policy.UnknownError{What: "key", Name: e.key.name, Known: known})
 			unknown = true
 		}
