@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
-	"strconv"
 
 	"github.com/audit-milter/audit-milter/milter"
 )
@@ -36,7 +34,7 @@ func (d *decoder) decodeAdmin(n node) {
 	a := &d.config.Admin
 	n.mapping("a mapping such as {listen: unix:./state/admin.sock}",
 		optional("listen", func(n node) { a.Socket = d.adminSocket(n) }),
-		optional("http", set(&a.HTTP, hostPort)),
+		optional("http", set(&a.HTTP, hostPort("127.0.0.1:9980", 0))),
 		optional("token_file", set(&a.Token, d.adminToken)),
 	)
 	switch {
@@ -61,19 +59,6 @@ func (d *decoder) adminSocket(n node) milter.Listen {
 		l.Mode = ownerOrGroup
 	}
 	return l
-}
-
-// hostPort is a TCP address to listen at.
-func hostPort(n node) string {
-	text := n.text("host:port, such as 127.0.0.1:9980")
-	host, port, err := net.SplitHostPort(text)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if text != "" && (err != nil || host == "") {
-		n.errorf("%s needs host:port, such as 127.0.0.1:9980 or [::1]:9980, not %q", n.name, text)
-	}
-	return text
 }
 
 // minToken is how many characters a token has at least. They are not to be

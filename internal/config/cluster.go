@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -100,7 +98,7 @@ func (d *decoder) decodeValkey(n node, v *Valkey) {
 	n.mapping("a mapping such as {addresses: valkey.example.com:6379}",
 		required("addresses", "addresses: valkey.example.com:6379", func(n node) {
 			for _, item := range n.items() {
-				if address := serverAddress(item); slices.Contains(v.Addresses, address) {
+				if address := server("valkey.example.com:6379")(item); slices.Contains(v.Addresses, address) {
 					item.errorf("%s is named twice", address)
 				} else {
 					v.Addresses = append(v.Addresses, address)
@@ -114,29 +112,12 @@ func (d *decoder) decodeValkey(n node, v *Valkey) {
 	)
 }
 
-// serverAddress is host:port of a server.
-func serverAddress(n node) string {
-	text := n.text("a server, such as valkey.example.com:6379")
-	host, port, err := net.SplitHostPort(text)
-	number, badPort := strconv.ParseUint(port, 10, 16)
-	if text != "" && (err != nil || host == "" || badPort != nil || number == 0) {
-		n.errorf("%s needs host:port, such as valkey.example.com:6379 or [::1]:6379, not %q", n.name, text)
-	}
-	return text
-}
-
 // password is the text of a private file.
 func (d *decoder) password(n node) string {
-	name := n.text("a file's name")
-	if name == "" {
-		return ""
-	}
-	path := d.relative(name)
-	data, err := d.read(path)
+	path, data, ok := d.contents(n)
 	text := string(bytes.TrimRight(data, "\r\n"))
 	switch {
-	case err != nil:
-		n.errorf("cannot read %s: %s", path, reason(err))
+	case !ok:
 	case text == "" || strings.ContainsAny(text, "\r\n\x00"):
 		n.errorf("%s does not hold a password, which is one line", path)
 	default:
@@ -158,17 +139,9 @@ func (d *decoder) tls(n node) *tls.Config {
 	}
 	n.mapping("true, or a mapping such as {ca: valkey-ca.pem}",
 		required("ca", "ca: valkey-ca.pem", func(n node) {
-			name := n.text("a file's name")
-			if name == "" {
-				return
-			}
-			path := d.relative(name)
-			data, err := d.read(path)
+			path, data, ok := d.contents(n)
 			conf.RootCAs = x509.NewCertPool()
-			switch {
-			case err != nil:
-				n.errorf("cannot read %s: %s", path, reason(err))
-			case !conf.RootCAs.AppendCertsFromPEM(data):
+			if ok && !conf.RootCAs.AppendCertsFromPEM(data) {
 				n.errorf("%s holds no certificate; it needs one or more as PEM, which begin with -----BEGIN CERTIFICATE-----", path)
 			}
 		}),

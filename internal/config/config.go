@@ -6,8 +6,8 @@
 //
 // [Config] says which keys there are at the top. The other files of this room
 // have those below, each beside its decoder: series.go, rules.go,
-// conditions.go, lists.go, tables.go, files.go, monitors.go, listen.go, admin.go,
-// notify.go, history.go, cluster.go.
+// conditions.go, lists.go, tables.go, files.go, monitors.go, listen.go, log.go,
+// admin.go, notify.go, history.go, cluster.go.
 //
 // # Values
 //

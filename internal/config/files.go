@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -121,4 +122,49 @@ func unchanged(a, b os.FileInfo) bool {
 		return a == nil && b == nil
 	}
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// contents reads a file that the node names; where that fails, the error is noted.
+func (d *decoder) contents(n node) (path string, data []byte, ok bool) {
+	name := n.text("a file's name")
+	if name == "" {
+		return "", nil, false
+	}
+	path = d.relative(name)
+	data, err := d.read(path)
+	if err != nil {
+		n.errorf("cannot read %s: %s", path, reason(err))
+	}
+	return path, data, err == nil
+}
+
+// relative is a path of the configuration, which is relative to its file.
+func (d *decoder) relative(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(d.file), path)
+}
+
+// absolute is a path of the configuration as other programs can use it.
+func (d *decoder) absolute(path string) string {
+	full, err := filepath.Abs(d.relative(path))
+	if err != nil {
+		return d.relative(path) // the working directory is gone; opening it will tell
+	}
+	return full
+}
+
+// reason says why a file could not be read.
+func reason(err error) string {
+	var at *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no such file"
+	case errors.Is(err, fs.ErrPermission):
+		return "this user may not"
+	case errors.As(err, &at):
+		return at.Err.Error()
+	}
+	return err.Error()
 }

@@ -2,15 +2,13 @@ package config
 
 import (
 	"io/fs"
-	"log/slog"
+	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/audit-milter/audit-milter/internal/logging"
 	"github.com/audit-milter/audit-milter/milter"
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -124,26 +122,19 @@ func decodeTimeouts(t *milter.Timeouts) func(node) {
 	}
 }
 
-// levels and formats are what log may say.
-var (
-	levels  = []string{"debug", "info", "warn", "error"}
-	formats = []string{"text", "json"}
-)
+// server is host:port of one to connect to.
+func server(example string) func(node) string { return hostPort(example, 1) }
 
-func parseLevel(name string) (level slog.Level, ok bool) {
-	return level, slices.Contains(levels, name) && level.UnmarshalText([]byte(name)) == nil
-}
-
-func parseFormat(name string) (json, ok bool) {
-	return name == "json", name == "json" || name == "text"
-}
-
-func decodeLog(log *logging.Options) func(node) {
-	return func(n node) {
-		n.mapping("a mapping such as {level: info, format: text}",
-			optional("level", set(&log.Level, choice("level", levels, parseLevel))),
-			optional("format", set(&log.JSON, choice("format", formats, parseFormat))),
-			optional("buffer", set(&log.Buffer, size(64*kibibyte, 64*mebibyte))),
-		)
+// hostPort is what TCP connects to or listens at.
+func hostPort(example string, leastPort uint64) func(node) string {
+	return func(n node) string {
+		text := n.text("host:port, such as " + example)
+		host, port, err := net.SplitHostPort(text)
+		number, badPort := strconv.ParseUint(port, 10, 16)
+		if text != "" && (err != nil || host == "" || badPort != nil || number < leastPort) {
+			_, port, _ = net.SplitHostPort(example)
+			n.errorf("%s needs host:port, such as %s or [::1]:%s, not %q", n.name, example, port, text)
+		}
+		return text
 	}
 }

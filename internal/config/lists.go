@@ -1,10 +1,7 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -129,35 +126,4 @@ func listEntry(line string) (entry string, column int) {
 	entry = strings.TrimSpace(line)
 	column = 1 + utf8.RuneCountInString(line[:strings.Index(line, entry)])
 	return entry, column
-}
-
-// relative is a path of the configuration, which is relative to its file.
-func (d *decoder) relative(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(d.file), path)
-}
-
-// absolute is a path of the configuration as other programs can use it.
-func (d *decoder) absolute(path string) string {
-	full, err := filepath.Abs(d.relative(path))
-	if err != nil {
-		return d.relative(path) // the working directory is gone; opening it will tell
-	}
-	return full
-}
-
-// reason says why a file could not be read.
-func reason(err error) string {
-	var at *fs.PathError
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "there is no such file"
-	case errors.Is(err, fs.ErrPermission):
-		return "this user may not"
-	case errors.As(err, &at):
-		return at.Err.Error()
-	}
-	return err.Error()
 }

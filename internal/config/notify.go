@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ func (d *decoder) target(n node) notify.Target {
 		optional("mail", func(n node) { byMail.To, t.Via = mailAddress(n), byMail }),
 		optional("webhook", func(n node) { byHook.URL, t.Via = hook(n), byHook }),
 		optional("every", set(&t.Every, duration(time.Minute, 31*24*time.Hour))),
-		optional("smtp", set(&byMail.Server, smtpServer)),
+		optional("smtp", set(&byMail.Server, server(defaultSMTP))),
 		optional("from", set(&byMail.From, mailAddress)),
 		optional("starttls", set(&byMail.StartTLS, choice("starttls", notify.StartTLSNames(), notify.ParseStartTLS))),
 		optional("token_file", set(&byHook.Token, d.token)),
@@ -95,17 +94,6 @@ func mailAddress(n node) string {
 	return text
 }
 
-// smtpServer is host:port.
-func smtpServer(n node) string {
-	text := n.text("a server, such as " + defaultSMTP)
-	host, port, err := net.SplitHostPort(text)
-	number, badPort := strconv.ParseUint(port, 10, 16)
-	if text != "" && (err != nil || host == "" || badPort != nil || number == 0) {
-		n.errorf("smtp is not a server: %q; write host:port, such as %s", text, defaultSMTP)
-	}
-	return text
-}
-
 // isLoopback reports whether a server's connections stay on this machine.
 func isLoopback(server string) bool {
 	host, _, _ := net.SplitHostPort(server)
@@ -130,17 +118,9 @@ func hook(n node) *url.URL {
 
 // token is the text of a file, without the white space around it.
 func (d *decoder) token(n node) string {
-	name := n.text("a file's name")
-	if name == "" {
-		return ""
-	}
-	path := d.relative(name)
-	data, err := d.read(path)
+	path, data, ok := d.contents(n)
 	token := string(bytes.TrimSpace(bytes.TrimPrefix(data, byteOrderMark)))
-	switch {
-	case err != nil:
-		n.errorf("cannot read %s: %s", path, reason(err))
-	case token == "" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0:
+	if ok && (token == "" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0) {
 		n.errorf("%s does not hold a token, which is one word of printable ASCII", path)
 	}
 	return token
