@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -24,4 +26,18 @@ func Monitor(like Series) (three []*Series) {
 		three = append(three, &s)
 	}
 	return three
+}
+
+// CheckName says what is wrong, if anything, with a name that someone chose for a
+// series. Those of built-in series are not his to choose.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("a series needs a name")
+	case strings.Contains(name, "/"):
+		return fmt.Errorf("a series' name has no slash: %q", name)
+	case name == OpenSessions:
+		return fmt.Errorf("%s is the name of a built-in series; choose another", OpenSessions)
+	}
+	return nil
 }

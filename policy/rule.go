@@ -62,7 +62,7 @@ type Rule struct {
 	Headers []HeaderTemplate
 	Delay   time.Duration // at most MaxDelay
 	Shadow  bool          // judged and logged, not enforced
-	Penalty time.Duration // for how long the rule goes on firing for a key; 0 for no longer than its conditions hold
+	Penalty time.Duration // for how long the rule goes on firing for a key, at most MaxPenalty; 0 for no longer than its conditions hold
 	Notify  []string      // who is told when it fires
 
 	AllowSharedKey bool
@@ -108,6 +108,9 @@ func (p *Policy) key(c *Condition) Key {
 	}
 	return s.Adds[0].Key.orClient(s.Type)
 }
+
+// MaxPenalty is the longest penalty.
+const MaxPenalty = 31 * 24 * time.Hour
 
 // MaxDelay is the longest delay of an answer: Sendmail gives a milter 10 s by
 // default.

@@ -78,7 +78,7 @@ type Definition struct {
 func (d Definition) check() error {
 	switch {
 	case d.Name == "":
-		return errNoName
+		return errors.New("a series needs a name")
 	case int(d.Type) >= len(typeNames):
 		return fmt.Errorf("type %d: must be one of %s", d.Type, strings.Join(typeNames[:], ", "))
 	case d.Interval < MinInterval || d.Interval > MaxInterval || d.Interval%time.Second != 0:
@@ -87,22 +87,6 @@ func (d Definition) check() error {
 		return fmt.Errorf("windows %d: must be 1 to %d", d.Windows, MaxWindows)
 	case d.MaxKeys < 0 || d.MaxKeys > MaxMaxKeys:
 		return fmt.Errorf("max_keys %d: must be 1 to %d", d.MaxKeys, MaxMaxKeys)
-	}
-	return nil
-}
-
-var errNoName = errors.New("a series needs a name")
-
-// CheckName says what is wrong, if anything, with a name that someone chose for a
-// series. Those of built-in series, such as connections/300, are not his to choose.
-func CheckName(name string) error {
-	switch {
-	case name == "":
-		return errNoName
-	case strings.Contains(name, "/"):
-		return fmt.Errorf("a series' name has no slash: %q", name)
-	case name == "open_sessions":
-		return errors.New("open_sessions is the name of a built-in series; choose another")
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package series
 import (
 	"net/netip"
 	"testing"
-	"time"
 )
 
 func TestKeys(t *testing.T) {
@@ -29,27 +28,6 @@ func TestKeys(t *testing.T) {
 		if test.key.String() != test.want || addr != test.addr || test.key.IsZero() != test.zero {
 			t.Errorf("%q, address %q, zero %v; want %q, %q, %v",
 				test.key, addr, test.key.IsZero(), test.want, test.addr, test.zero)
-		}
-	}
-}
-
-func TestNamesThatCanBeChosen(t *testing.T) {
-	tests := []struct{ name, want string }{
-		{"connections", ""},
-		{"", "a series needs a name"},
-		{"connections/300", `a series' name has no slash: "connections/300"`},
-		{"open_sessions", "open_sessions is the name of a built-in series; choose another"},
-	}
-	for _, test := range tests {
-		got := ""
-		if err := CheckName(test.name); err != nil {
-			got = err.Error()
-		}
-		if got != test.want {
-			t.Errorf("%q: %q; want %q", test.name, got, test.want)
-		}
-		if _, err := Define(Definition{Name: test.name, Type: IP, Interval: time.Minute, Windows: 1}); (err == nil) != (test.name != "") {
-			t.Errorf("%q, built in: %v", test.name, err)
 		}
 	}
 }

@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	maxWishes = 256 << 10           // bytes, as they are told: 700 removals of the longest texts, some 4,000 of addresses
-	maxEnds   = 10_000              // of penalties
-	endsLast  = 31 * 24 * time.Hour // no penalty is longer
+	maxWishes = 256 << 10 // bytes, as they are told: 700 removals of the longest texts, some 4,000 of addresses
+	maxEnds   = 10_000    // of penalties
 )
 
 // standing are the removals that some node may still have to hear of, whoever has told
@@ -108,7 +107,7 @@ func (s *standing) all(now time.Time) (o deltas.Orders) {
 		s.size -= w.Size()
 		return true
 	})
-	s.forgetEnds(now.Add(-endsLast))
+	s.forgetEnds(now.Add(-policy.MaxPenalty))
 	for k, removed := range s.ends {
 		o.Ended = append(o.Ended, policy.Penalty{Rule: k.Rule, Shadow: k.Shadow, Subject: k.Subject, Since: removed})
 	}

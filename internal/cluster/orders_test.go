@@ -760,7 +760,7 @@ func TestStandingRemovalsAreBounded(t *testing.T) {
 	if all := s.all(time.Unix(1000+4990, 0)); len(all.Wishes) != 9 || s.size > 9*300 {
 		t.Errorf("%d wishes stand, of %d bytes, when all but nine have ended", len(all.Wishes), s.size)
 	}
-	if all := s.all(time.Unix(100_000, 0).Add(endsLast)); len(all.Wishes)+len(all.Ended)+s.size+len(s.ends) != 0 {
+	if all := s.all(time.Unix(100_000, 0).Add(policy.MaxPenalty)); len(all.Wishes)+len(all.Ended)+s.size+len(s.ends) != 0 {
 		t.Errorf("%d wishes and %d ends stand when all have ended", len(all.Wishes), len(all.Ended))
 	}
 }

@@ -60,7 +60,7 @@ func (d *decoder) rule(n node, r *policy.Rule) {
 		optional("reply", set(&r.Reply, reply)),
 		optional("header", func(n node) { r.Headers = headers(n.items()) }),
 		optional("delay", set(&r.Delay, duration(time.Second, policy.MaxDelay))),
-		optional("penalty", set(&r.Penalty, duration(time.Second, 31*24*time.Hour))),
+		optional("penalty", set(&r.Penalty, duration(time.Second, policy.MaxPenalty))),
 		optional("notify", set(&r.Notify, d.told)),
 		optional("mode", set(&r.Shadow, shadow)),
 		optional("allow_shared_key", set(&r.AllowSharedKey, node.boolean)),

@@ -16,7 +16,7 @@ func (d *decoder) decodeSeries(n node) {
 	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
 		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
 		d.policy.Series = append(d.policy.Series, s)
-		if err := series.CheckName(s.Name); err != nil {
+		if err := policy.CheckName(s.Name); err != nil {
 			e.key.about(seriesSubject(s.Name)).fail(err)
 		}
 		d.decodeOneSeries(e.value.about(seriesSubject(s.Name)), s)
