@@ -35,7 +35,7 @@ type plan struct {
 
 // Options are an engine's surroundings.
 type Options struct {
-	Log *slog.Logger
+	Log *slog.Logger // nil for none
 
 	// Start is when all series begin to count; the zero Time stands for the first
 	// event of each.
@@ -322,4 +322,22 @@ func (e *Engine) EndMinute(now time.Time) {
 	if e.log.tick(now) {
 		e.tellLimits()
 	}
+}
+
+// ruleNamed is the one of that name; nil when there is none.
+func ruleNamed(rules []*rule, name string) *rule {
+	for _, r := range rules {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func ruleNames(rules []*rule) []string {
+	names := make([]string, len(rules))
+	for i, r := range rules {
+		names[i] = r.Name
+	}
+	return names
 }

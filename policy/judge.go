@@ -291,29 +291,3 @@ func (r *rule) compiled() iter.Seq[*condition] {
 		}
 	}
 }
-
-// ruleNamed is the one of that name; nil when there is none.
-func ruleNamed(rules []*rule, name string) *rule {
-	for _, r := range rules {
-		if r.Name == name {
-			return r
-		}
-	}
-	return nil
-}
-
-func ruleNames(rules []*rule) []string {
-	names := make([]string, len(rules))
-	for i, r := range rules {
-		names[i] = r.Name
-	}
-	return names
-}
-
-func (p *Policy) seriesNames() []string {
-	names := make([]string, 0, len(p.Series)+1)
-	for _, s := range p.Series {
-		names = append(names, s.Name)
-	}
-	return append(names, OpenSessions)
-}

@@ -97,6 +97,14 @@ func (p *Policy) Find(name string) *Series {
 	return nil
 }
 
+func (p *Policy) seriesNames() []string {
+	names := make([]string, 0, len(p.Series)+1)
+	for _, s := range p.Series {
+		names = append(names, s.Name)
+	}
+	return append(names, OpenSessions)
+}
+
 // key is a condition's key: its own, or the one that the series' adds share.
 func (p *Policy) key(c *Condition) Key {
 	s := p.Find(c.Series)

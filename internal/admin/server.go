@@ -42,7 +42,7 @@ type Server struct {
 	// nil where there is none. After an error nothing has changed.
 	Reload func() (done []string, err error)
 
-	Log *slog.Logger // hears what was changed by hand
+	Log *slog.Logger // required; hears what was changed by hand
 
 	mu      sync.Mutex // owns servers and closed
 	servers []*http.Server

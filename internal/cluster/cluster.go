@@ -108,7 +108,7 @@ type Options struct {
 	Kept     uint64           // the number of the last batch that the disk has; 0: it has kept nothing
 	Keeper   Keeper           // nil for none
 	Now      func() time.Time // nil: time.Now
-	Log      *slog.Logger
+	Log      *slog.Logger     // required
 }
 
 // Keeper keeps what other nodes have counted: a [history.Writer]. It does not wait for a

@@ -19,10 +19,10 @@ import (
 // of writers and readers beside it.
 type Maintainer struct {
 	Dir       string
-	Retention time.Duration // for how long windows are kept after their begin; 0: for ever
-	MaxSize   int64         // in bytes, of what is not replaced yet: beyond it the oldest files are deleted; 0: no bound
-	MinCount  int64         // that of the writer's options
-	Log       *slog.Logger
+	Retention time.Duration    // for how long windows are kept after their begin; 0: for ever
+	MaxSize   int64            // in bytes, of what is not replaced yet: beyond it the oldest files are deleted; 0: no bound
+	MinCount  int64            // that of the writer's options
+	Log       *slog.Logger     // required
 	Now       func() time.Time // nil: time.Now
 
 	mu    sync.Mutex

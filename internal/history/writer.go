@@ -29,7 +29,7 @@ type Options struct {
 	// hold for the others when their day is over.
 	MinCount int64
 
-	Log *slog.Logger
+	Log *slog.Logger     // required
 	Now func() time.Time // the clock that the series are asked by; nil: time.Now
 }
 

@@ -67,7 +67,7 @@ type Notifier struct {
 
 // Options are a notifier's surroundings.
 type Options struct {
-	Log *slog.Logger
+	Log *slog.Logger // required
 
 	// Jitter is at random from 0 up to 1: which part of the half of a pause
 	// between two attempts is left out. Nil is the default.

@@ -54,7 +54,7 @@ const (
 
 // Options of a Store.
 type Options struct {
-	Log *slog.Logger
+	Log *slog.Logger // required
 
 	// Replayed, if there is one, gets each batch that Open reads, with the deltas for
 	// everybody, after it was merged. Before them come those that the directory still
