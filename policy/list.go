@@ -84,8 +84,11 @@ func (l *List) Add(entry string) error {
 	if l.kind == CIDRList {
 		return e.addNetwork(entry)
 	}
+	if err := checkEntry(entry); err != nil {
+		return err
+	}
 	switch {
-	case strings.TrimLeft(entry, "@.") == "":
+	case strings.Trim(entry, `@."'`) == "":
 		return fmt.Errorf("%q is not an entry; write a text, @example.com or .example.com", entry)
 	case entry[0] == '@':
 		e.domains[normalHost(entry[1:])] = struct{}{}
@@ -95,19 +98,6 @@ func (l *List) Add(entry string) error {
 		e.exact[normalEntry(entry)] = struct{}{}
 	}
 	return nil
-}
-
-// normalEntry normalises an address as an address, "<>" as the null sender and
-// everything else as a host name.
-func normalEntry(entry string) string {
-	if entry == nullSender {
-		return nullSender
-	}
-	if strings.Contains(entry, "@") {
-		addr, _ := normalAddress(entry)
-		return addr
-	}
-	return normalHost(entry)
 }
 
 func (e *entries) addNetwork(entry string) error {

@@ -30,9 +30,49 @@ func TestListOfTexts(t *testing.T) {
 			t.Errorf("hasText(%q) = %v, want %v", text, got, want)
 		}
 	}
-	for _, bad := range []string{"", "@", ".", "@."} {
+	for _, bad := range []string{"", "@", ".", "@.", `""`} {
 		if err := list.Add(bad); err == nil {
 			t.Errorf("the entry %q was taken", bad)
+		}
+	}
+}
+
+func TestListEntriesThatNothingMatches(t *testing.T) {
+	list := NewList(StringList)
+	for entry, want := range map[string]string{
+		`"alice"`:             `"alice" would be found with its quotes only; write alice`,
+		`'alice@example.com'`: `'alice@example.com' would be found with its quotes only; write alice@example.com`,
+		"- alice":             `"- alice" begins with a dash; write alice`,
+		"*@example.com":       `"*@example.com": there are no wildcards; write "@example.com"`,
+		"*.example.com":       `"*.example.com": there are no wildcards; write ".example.com"`,
+		"@.example.com":       `"@.example.com": no domain begins so; write @example.com, or in a list .example.com for it and all below it`,
+		"@*.example.com":      `"@*.example.com": no domain begins so; write @example.com, or in a list .example.com for it and all below it`,
+		"a@example.com OK":    `"a@example.com OK" is more than one entry or has something behind it; write one by itself`,
+		"a@b.test\tc@b.test":  `"a@b.test\tc@b.test" is more than one entry or has something behind it; write one by itself`,
+		"a@b.test,c@b.test":   `"a@b.test,c@b.test" is more than one entry or has something behind it; write one by itself`,
+		"a@b.test#away":       `"a@b.test#away" is more than one entry or has something behind it; write one by itself`,
+		"alice,":              `"alice," is more than one entry or has something behind it; write one by itself`,
+	} {
+		if err := list.Add(entry); err == nil || err.Error() != want {
+			t.Errorf("Add(%q) = %v, want %s", entry, err, want)
+		}
+	}
+	for entry, value := range map[string]string{
+		"alice.":                  "alice.",
+		"two words":               "two words",
+		"user*master":             "user*master",
+		"*** Bargain ***":         "*** bargain ***",
+		`"Two Words"@example.com`: `"two words"@example.com`,
+		"Ann <ann@example.com>":   "ann <ann@example.com>",
+		`corp\ann`:                `corp\\ann`,
+		`corp\\beth`:              `corp\\beth`,
+		"bounce#tag@example.com":  "bounce#tag@example.com",
+		"2001:DB8::0:1":           "2001:db8::1",
+		"<>":                      "<>",
+		"o'neill":                 "o'neill",
+	} {
+		if err := list.Add(entry); err != nil || !list.hasText(value) {
+			t.Errorf("Add(%q) = %v, and %s is in the list: %v", entry, err, value, list.hasText(value))
 		}
 	}
 }

@@ -65,17 +65,51 @@ func (t *Table) Add(key string, n int64) error {
 		}
 		rows.networks.set(network, n)
 		return nil
-	case isPrefix(key):
+	case looksLikeNetwork(key):
 		return err
+	case strings.HasPrefix(key, "."):
+		return fmt.Errorf("%q: a table has no domains with all below them; write \"@example.com\", a key for each", key)
 	case isDomain:
+		if err := checkEntry(key); err != nil {
+			return err
+		}
 		return addRow(rows.domains, normalHost(domain), key, n)
 	}
-	return addRow(rows.exact, boundedKey(normalEntry(key)), key, n)
+	text, err := normalRow(key)
+	if err != nil {
+		return err
+	}
+	return addRow(rows.exact, boundedKey(text), key, n)
 }
 
-func isPrefix(text string) bool {
-	_, err := netip.ParsePrefix(text)
-	return err == nil
+// looksLikeNetwork reports whether a key is a network or an address, perhaps with a
+// mistake in it.
+func looksLikeNetwork(key string) bool {
+	if strings.Count(key, ":") > 1 {
+		return strings.Trim(strings.ToLower(key), "0123456789abcdef:./") == ""
+	}
+	return strings.Contains(key, ".") && strings.Trim(key, "0123456789./*") == ""
+}
+
+// normalRow normalises a text, or each part of a composite key.
+func normalRow(key string) (string, error) {
+	parts := splitComposite(key)
+	for i, part := range parts {
+		if err := checkEntry(part); err != nil {
+			return "", err
+		}
+		if _, err := netip.ParseAddr(part); err != nil && looksLikeNetwork(part) {
+			return "", fmt.Errorf("%q: a part of a key is one address, and %q is none", key, part)
+		}
+		if part == "" && len(parts) > 1 {
+			return "", fmt.Errorf("%q has an empty part, and such a key is never counted", key)
+		}
+		parts[i] = normalEntry(part)
+		if len(parts) > 1 {
+			parts[i] = strings.ReplaceAll(parts[i], "|", `\|`)
+		}
+	}
+	return strings.Join(parts, "|"), nil
 }
 
 func addRow(rows map[string]int64, key, text string, n int64) error {

@@ -78,6 +78,37 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestTableFindsCompositeKeys(t *testing.T) {
+	table := newTable(t, map[string]int64{
+		"<>|Bob@Example.com": 1, "alice|<carol@example.org.>": 2, "2001:DB8::0:1|<>": 3, `corp\ann|x`: 4, `a\|b|c`: 5, `corp\\beth`: 6,
+	})
+	for key, want := range map[string]int64{
+		"<>|bob@example.com": 1, "alice|carol@example.org": 2, "2001:db8::1|<>": 3, `corp\\ann|x`: 4, `a\|b|c`: 5, `corp\\beth`: 6,
+	} {
+		if got, _ := table.number(series.TextKey(key), series.Host); got != want {
+			t.Errorf("%s has %d, want %d", key, got, want)
+		}
+	}
+}
+
+func TestTableKeysThatNothingMatches(t *testing.T) {
+	for key, want := range map[string]string{
+		".example.com":       `".example.com": a table has no domains with all below them; write "@example.com", a key for each`,
+		"*@example.com":      `"*@example.com": there are no wildcards; write "@example.com"`,
+		"a@b.test c@b.test":  `"a@b.test c@b.test" is more than one entry or has something behind it; write one by itself`,
+		"192.0.2":            `"192.0.2" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+		"192.0.2.*":          `"192.0.2.*" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+		"010.0.0.1":          `"010.0.0.1" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+		"2001:db8::/129":     `"2001:db8::/129" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
+		"192.0.2.0/24|alice": `"192.0.2.0/24|alice": a part of a key is one address, and "192.0.2.0/24" is none`,
+		"alice|":             `"alice|" has an empty part, and such a key is never counted`,
+	} {
+		if err := NewTable("limits").Add(key, 1); err == nil || err.Error() != want {
+			t.Errorf("Add(%q) = %v, want %s", key, err, want)
+		}
+	}
+}
+
 func TestTableIsReplacedAsAWhole(t *testing.T) {
 	table := newTable(t, map[string]int64{"alice": 1, "bob": 2})
 	table.Replace(newTable(t, map[string]int64{"alice": 3}))

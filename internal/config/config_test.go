@@ -156,6 +156,11 @@ func TestUTF16(t *testing.T) {
 		if _, err := Parse("f", []byte(text)); err == nil || err.Error() != "f:1:1: the file is UTF-16; save it as UTF-8" {
 			t.Errorf("%q: %v", text, err)
 		}
+		const list = `lists: {bulk: {string: [], file: bulk.txt}}`
+		_, err := parse("f", []byte(list), readMap(map[string]string{"bulk.txt": text}))
+		if want := `bulk.txt:1:1: list "bulk": the file is UTF-16; save it as UTF-8`; err == nil || err.Error() != want {
+			t.Errorf("a list of %q: %v", text, err)
+		}
 	}
 }
 

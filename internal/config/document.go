@@ -81,8 +81,8 @@ var oddLineEnds = map[rune]string{'\r': `\r`, '\u0085': `\u0085`, '\u2028': `\u2
 // notLines says where and why a file is not made of lines that everyone counts
 // in the same way: no error could tell its place.
 func notLines(data []byte) (end int, msg string) {
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return 1, "the file is UTF-16; save it as UTF-8"
+	if isUTF16(data) {
+		return 1, notUTF8
 	}
 	for i, r := range string(data) {
 		if escape := oddLineEnds[r]; escape != "" && !bytes.HasPrefix(data[i:], []byte("\r\n")) {
@@ -90,6 +90,12 @@ func notLines(data []byte) (end int, msg string) {
 		}
 	}
 	return 0, ""
+}
+
+const notUTF8 = "the file is UTF-16; save it as UTF-8"
+
+func isUTF16(data []byte) bool {
+	return bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))
 }
 
 // parseYAML reads every document of a file.
@@ -155,6 +161,8 @@ var syntaxHints = []struct{ part, hint string }{
 	{"expected key", `check the indentation, and put a text that begins with a quote or a bracket in quotes as a whole`},
 	{"expected '-' indicator", `check the indentation: the keys of a list's item stand one below the other`},
 	{"unknown escape character", `use single quotes where a backslash is a backslash`},
+	{"expected alphabetic or numeric character", `put a text that begins with a special character in quotes`},
+	{"UTF-8", `save the file as UTF-8`},
 	{"unknown anchor", `aliases are not understood anyway; write the value out`},
 }
 

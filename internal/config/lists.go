@@ -101,6 +101,9 @@ func (d *decoder) readList(n node, list *policy.List) {
 }
 
 func fillFromFile(list *policy.List, subject, path string, data []byte) (errs Errors) {
+	if isUTF16(data) {
+		return Errors{{path, 1, 1, subject + ": " + notUTF8}}
+	}
 	for i, line := range strings.Split(string(data), "\n") {
 		entry, column := listEntry(line)
 		if entry == "" {
