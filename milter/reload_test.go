@@ -298,9 +298,9 @@ func TestASessionMayLackTheRightToChangeMessages(t *testing.T) {
 		what, rules string
 		lacking     policy.StageSet
 	}{
-		{"quarantine", `[{name: q, at: eom, when: 'sender != ""', then: quarantine}]`, policy.Stages(policy.EOM)},
-		{"a header", `[{name: h, at: eom, when: 'sender != ""', header: "X-Audit: seen"}]`, policy.Stages(policy.EOM)},
-		{"discard, which needs none", `[{name: d, at: eom, when: 'sender != ""', then: discard}]`, 0},
+		{"quarantine", `[{name: q, at: eom, when: 'sender != "<>"', then: quarantine}]`, policy.Stages(policy.EOM)},
+		{"a header", `[{name: h, at: eom, when: 'sender != "<>"', header: "X-Audit: seen"}]`, policy.Stages(policy.EOM)},
+		{"discard, which needs none", `[{name: d, at: eom, when: 'sender != "<>"', then: discard}]`, 0},
 	} {
 		inPlace(t, before, func(p *place) {
 			p.mta().write(client)
@@ -324,7 +324,7 @@ rules: [{name: r, at: rcpt, when: recipient == "no@c", then: reject}]`
 		{"another one", `[{name: r, at: rcpt, when: 'daemon_name != "smtp"', then: reject}]`, "c", policy.Stages(policy.Connect)},
 		{"what a stage brings that is not shown", `[{name: r, at: rcpt, when: 'helo_name == ""', then: reject}]`, "c", policy.Stages(policy.Helo)},
 		{"an accept by it is taken to hold", `[{name: a, at: rcpt, when: 'daemon_name == "smtp"', then: accept}, {name: r, at: rcpt, then: reject}]`, "c", policy.Stages(policy.Connect)},
-		{"what the session knows", `[{name: r, at: rcpt, when: 'client_name != ""', then: reject}]`, `y "550 5.7.1 refused by rule r·"`, 0},
+		{"what the session knows", `[{name: r, at: rcpt, when: 'client_name != "unknown"', then: reject}]`, `y "550 5.7.1 refused by rule r·"`, 0},
 	} {
 		inPlace(t, before, func(p *place) {
 			m := p.mta()

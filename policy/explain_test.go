@@ -273,7 +273,7 @@ rules:
   - {name: client, at: connect, if: {series: clients, windows: 0-1, above: 3}, then: tempfail, penalty: 1h}
   - {name: network, at: connect, if: {series: clients, mask: {ipv4: 24, ipv6: 64}, windows: 0-2, above: 10}, then: tempfail}
   - {name: wide, at: connect, if: {series: clients, mask: {ipv4: 16, ipv6: 48}, windows: 0-2, above: 1000}, then: tempfail}
-  - {name: user, at: mail, when: sender != "", if: [{series: users, windows: 0-2, above: 5}, {series: clients, above: 5}], then: tempfail}
+  - {name: user, at: mail, when: sender != "<>", if: [{series: users, windows: 0-2, above: 5}, {series: clients, above: 5}], then: tempfail}
   - {name: sender, at: mail, if: {series: senders, windows: 0-1, above: 0}, then: tempfail}
   - {name: no-count, at: mail, when: sender == "x@y.test", then: reject}
 `)

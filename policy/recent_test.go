@@ -68,7 +68,7 @@ rules:
   - {name: seen, at: connect, if: {series: clients, mask: {ipv4: 24, ipv6: 64}, above: 0}, then: reject, mode: shadow}
   - {name: busy, at: mail, if: {series: users, above: 0}, delay: 1s}
   - {name: known, at: rcpt, when: recipient == "b@x.test", then: accept}
-  - {name: odd, at: eom, when: sender == "", then: quarantine}
+  - {name: odd, at: eom, when: sender == "<>", then: quarantine}
   - {name: enough, at: eom, then: reject}
 `)
 	one, two := w.client("198.51.100.1"), w.client("198.51.100.2")

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/textproto"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -124,7 +125,27 @@ func syntaxError(source string, err error) *SyntaxError {
 	if at.Prev != nil {
 		return &SyntaxError{offset, at.Prev}
 	}
+	for _, h := range whenHints {
+		if strings.Contains(message, h.part) {
+			message += "; " + h.hint
+			break
+		}
+	}
 	return &SyntaxError{offset, errors.New(message)}
+}
+
+// whenHints say what would be right, by what the compiler says is wrong.
+var whenHints = []struct{ part, hint string }{
+	{`Operator("=")`, `write == to compare, or matches with a regular expression`},
+	{`Identifier("AND")`, `write and in small letters`},
+	{`Identifier("OR")`, `write or in small letters`},
+	{`unrecognized character`, `put a text in quotes, such as "alice@example.com"`},
+	{`bad number syntax`, `write the number without a unit, such as 10000000`},
+	{`invalid char escape`, `write two backslashes for one`},
+	{`not (mismatched type`, `put what is behind it in brackets, as in not (helo_name contains ".")`},
+	{`in (mismatched types string and string)`, `write a list, as in ["a", "b"]; of a part of a text write contains`},
+	{`(mismatched types int and string)`, `write a number without quotes`},
+	{`unexpected token EOF`, `the expression is not complete`},
 }
 
 // byteOffset is where the character of that number begins.
@@ -231,8 +252,11 @@ func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
 		return false
 	}
 	c.unknown = slices.DeleteFunc(c.unknown, func(u *ast.IdentifierNode) bool { return u == name })
-	if c.lists[name.Value].kind == CIDRList && kindOf(n.Left) != Address {
+	switch isAddress := kindOf(n.Left) == Address; {
+	case c.lists[name.Value].kind == CIDRList && !isAddress:
 		c.mistake(n.Left, fmt.Errorf("%s is a list of networks; only an address, such as client_address, can be in it", name.Value))
+	case c.lists[name.Value].kind == StringList && isAddress:
+		c.mistake(n.Left, fmt.Errorf("%s is a list of texts; for addresses and networks make one such as {cidr: [192.0.2.0/24]}", name.Value))
 	}
 	ast.Patch(node, &ast.CallNode{
 		Callee:    &ast.IdentifierNode{Value: listPrefix + name.Value},
@@ -255,28 +279,15 @@ func kindOf(n ast.Node) Kind {
 func (c *whenCompiler) checkCase(n *ast.BinaryNode) {
 	switch n.Operator {
 	case "==", "!=":
-		c.checkSpelling(n.Right, n.Left, true)
-	case "in":
-	case "startsWith", "endsWith", "contains":
-		c.checkSpelling(n.Left, n.Right, false)
-		return
-	default:
-		return
+		c.checkSpelling(n.Right, n.Left, n.Operator)
+		c.checkSpelling(n.Left, n.Right, n.Operator)
+	case "in", "startsWith", "endsWith", "contains", "matches":
+		c.checkSpelling(n.Left, n.Right, n.Operator)
 	}
-	c.checkSpelling(n.Left, n.Right, true)
 }
 
-// checkSpelling looks at the texts that an attribute is compared with, whole or
-// in part.
-func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, whole bool) {
-	id, ok := attribute.(*ast.IdentifierNode)
-	if !ok {
-		return
-	}
-	a, ok := ParseAttribute(id.Value)
-	if !ok || a.Kind() == Number || asReceived(a) {
-		return
-	}
+// checkSpelling looks at the texts that an attribute is compared with.
+func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, operator string) {
 	nodes := []ast.Node{texts}
 	if list, ok := texts.(*ast.ArrayNode); ok {
 		nodes = list.Nodes
@@ -286,14 +297,82 @@ func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, whole bool) {
 		if !ok {
 			continue
 		}
-		if addr, err := netip.ParseAddr(text.Value); whole && a.Kind() == Address && err == nil {
-			if _, spelled := normalIP(addr); spelled != text.Value {
-				c.mistake(node, fmt.Errorf("%s is spelled otherwise; write %q", id.Value, spelled))
+		var err error
+		switch of := attribute.(type) {
+		case *ast.BuiltinNode:
+			err = checkLower(of.Name, text.Value, operator)
+		case *ast.IdentifierNode:
+			if a, ok := ParseAttribute(of.Value); ok && a.Kind() != Number && !asReceived(a) {
+				err = a.checkSpelling(text.Value, operator)
 			}
-		} else if text.Value != strings.ToLower(text.Value) {
-			c.mistake(node, fmt.Errorf("%s is always lower case; write %q", id.Value, strings.ToLower(text.Value)))
+		}
+		if err != nil {
+			c.mistake(node, err)
 		}
 	}
+}
+
+// checkLower is about what a function of the language has made of a value.
+func checkLower(function, text, operator string) error {
+	if function != "lower" || operator == "matches" || text == strings.ToLower(text) {
+		return nil
+	}
+	return fmt.Errorf("what lower has made is lower case; write %q", strings.ToLower(text))
+}
+
+// absent are the attributes that have a word where there is none.
+var absent = map[Attribute]string{Sender: nullSender, ClientName: "unknown"}
+
+// ofDomain are the attributes that hold the domain alone.
+var ofDomain = map[Attribute]Attribute{
+	Sender: SenderDomain, SenderDomain: SenderDomain, Recipient: RecipientDomain, RecipientDomain: RecipientDomain, FromDomain: FromDomain,
+}
+
+// checkSpelling refuses a text with which no value of the attribute compares.
+func (a Attribute) checkSpelling(text, operator string) error {
+	whole := operator == "==" || operator == "!=" || operator == "in"
+	spelt, lower := text, strings.ToLower(text)
+	switch {
+	case operator == "matches":
+		if re, err := syntax.Parse(text, syntax.Perl); err == nil && hasCapitals(re) {
+			return fmt.Errorf("%s is always lower case; write small letters, or (?i) in front", a)
+		}
+		return nil
+	case whole && text == "" && absent[a] != "":
+		return fmt.Errorf(`%s is %q, not "", where there is none; write that`, a, absent[a])
+	case whole && text != "" && a.Kind() == Address && parsed(text) == "":
+		return fmt.Errorf("%q is not an address; for a network make a list, and write %s in NAME", text, a)
+	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
+		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
+	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':
+		return fmt.Errorf("%s is an enhanced status code, such as 5.1.1, not %q", a, text)
+	case whole:
+		spelt = Term{Attribute: a}.respell(unspell(text))
+	default:
+		spelt = lower
+	}
+	switch {
+	case spelt == text:
+		return nil
+	case spelt == lower:
+		return fmt.Errorf("%s is always lower case; write %q", a, spelt)
+	}
+	return fmt.Errorf("%s is spelled otherwise; write %q", a, spelt)
+}
+
+// parsed is an address in its one spelling; "" when it is none.
+func parsed(text string) string {
+	addr, _ := netip.ParseAddr(text)
+	_, spelt := normalIP(addr)
+	return spelt
+}
+
+// hasCapitals reports whether a regular expression has letters that only capitals match.
+func hasCapitals(re *syntax.Regexp) bool {
+	if re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase == 0 {
+		return string(re.Rune) != strings.ToLower(string(re.Rune))
+	}
+	return slices.ContainsFunc(re.Sub, hasCapitals)
 }
 
 func (c *whenCompiler) mistake(n ast.Node, err error) {

@@ -41,6 +41,9 @@ func TestWhen(t *testing.T) {
 		`header["x-spam-flag"] == "YES"`:                    true,
 		`header["X-Missing"] == ""`:                         true,
 		`sender_raw == "<Someone@Bulk.test>"`:               true,
+		`sender_raw matches "^<Some"`:                       true,
+		`helo_name matches "(?i)^CLI[A-Z]+\\."`:             true,
+		`server_address == "" and client_name != "unknown"`: true,
 		`client_port >= 1024 && client_port < 65536`:        true,
 		`let d = sender_domain; d == "bulk.test"`:           true,
 		`helo_name matches "^client\\."`:                    true,
@@ -86,7 +89,7 @@ func TestWhenMistakes(t *testing.T) {
 		{`size > 1 and sendr == "a"`, 13, `unknown attribute "sendr"; did you mean sender?`},
 		{`client_address in trustd`, 18, `unknown list "trustd"; did you mean trusted?`},
 		{`size`, 0, `expected bool, but got int`},
-		{`size == "big"`, 5, `invalid operation: == (mismatched types int and string)`},
+		{`size == "big"`, 5, `invalid operation: == (mismatched types int and string); write a number without quotes`},
 		{`sender in trusted`, 0, `trusted is a list of networks; only an address, such as client_address, can be in it`},
 		{`bulk == "a"`, 0, `bulk is a list; write ... in bulk`},
 		{`header == "a"`, 0, `header needs a name; write header["Name"]`},
@@ -96,8 +99,26 @@ func TestWhenMistakes(t *testing.T) {
 		{`"Client" == helo_name`, 0, `helo_name is always lower case; write "client"`},
 		{`client_address == "2001:DB8:0::1"`, 18, `client_address is spelled otherwise; write "2001:db8::1"`},
 		{`encryption_protocol startsWith "TLSv1"`, 31, `encryption_protocol is always lower case; write "tlsv1"`},
-		{`sender ==`, 8, `unexpected token EOF`},
-		{``, 0, `unexpected token EOF`},
+		{`sender == ""`, 10, `sender is "<>", not "", where there is none; write that`},
+		{`sender in ["", "a"]`, 11, `sender is "<>", not "", where there is none; write that`},
+		{`sender == "@example.com"`, 10, `"@example.com" is no sender; write sender_domain == "example.com"`},
+		{`client_name != ""`, 15, `client_name is "unknown", not "", where there is none; write that`},
+		{`sender == "<Alice@example.com>"`, 10, `sender is spelled otherwise; write "alice@example.com"`},
+		{`sender_domain == "example.com."`, 17, `sender_domain is spelled otherwise; write "example.com"`},
+		{`sasl_username == "corp\\alice"`, 17, `sasl_username is spelled otherwise; write "corp\\\\alice"`},
+		{`client_address == "192.0.2.0/24"`, 18, `"192.0.2.0/24" is not an address; for a network make a list, and write client_address in NAME`},
+		{`client_address in "192.0.2.0/24"`, 18, `"192.0.2.0/24" is not an address; for a network make a list, and write client_address in NAME`},
+		{`client_address in bulk`, 0, `bulk is a list of texts; for addresses and networks make one such as {cidr: [192.0.2.0/24]}`},
+		{`lower(header["X-Spam-Flag"]) == "YES"`, 32, `what lower has made is lower case; write "yes"`},
+		{`helo_name matches "^WIN-"`, 18, `helo_name is always lower case; write small letters, or (?i) in front`},
+		{`refused_status startsWith "550"`, 26, `refused_status is an enhanced status code, such as 5.1.1, not "550"`},
+		{`sender ==`, 8, `unexpected token EOF; the expression is not complete`},
+		{``, 0, `unexpected token EOF; the expression is not complete`},
+		{`sender = "a"`, 7, `unexpected token Operator("="); write == to compare, or matches with a regular expression`},
+		{`size > 1 AND size < 3`, 9, `unexpected token Identifier("AND"); write and in small letters`},
+		{`size > 10M`, 9, `bad number syntax: "10M"; write the number without a unit, such as 10000000`},
+		{`sender == alice@example.com`, 15, `unrecognized character: U+0040 '@'; put a text in quotes, such as "alice@example.com"`},
+		{`not helo_name contains "."`, 0, `invalid operation: not (mismatched type string); put what is behind it in brackets, as in not (helo_name contains ".")`},
 		{`é`, 0, ``},
 		{`"é" == sender and sendr == ""`, 19, `unknown attribute "sendr"; did you mean sender?`},
 		{`now().Hour() > 3`, 0, ``},
@@ -159,7 +180,7 @@ func TestExpressionsReadEachAttribute(t *testing.T) {
 		}
 	}
 	for a := range numAttributes {
-		source := fmt.Sprintf(`%s == "the %s"`, a, a)
+		source := fmt.Sprintf(`%s + "" == "the %s"`, a, a) // no mistake, as some values would be
 		switch {
 		case a == Header:
 			continue

@@ -12,7 +12,7 @@ series:
 rules:
   - name: flood
     at: connect
-    when: sender == ""
+    when: sender == "<>"
     if: {series: connections, windows: 0-9, above: 100}
     then: rejct
     reply: 450 4.7.1 Go away {recipient}
