@@ -60,7 +60,7 @@ func (c *console) find() (address, from string, err error) {
 	case c.config != "":
 		conf, err := config.Load(c.config)
 		if err != nil {
-			return "", "", configError{err}
+			return "", "", configError{fmt.Errorf("%w\n%s cannot say where the daemon listens; one that runs goes on with what it read before, and --admin ADDRESS asks it", err, c.config)}
 		}
 		if conf.Admin.Socket.Network == "" {
 			return "", "", fmt.Errorf("%s has no admin.listen, so its daemon cannot be asked", c.config)
