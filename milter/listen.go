@@ -37,6 +37,8 @@ func ParseAddress(s string) (Listen, error) {
 	}
 	kind, rest, found := strings.Cut(s, ":")
 	switch {
+	case !found && strings.ContainsAny(s, "/."):
+		return Listen{}, fmt.Errorf("%q is not a socket; of a file write unix:%s", s, s)
 	case !found:
 		return Listen{}, fmt.Errorf("%q is not a socket; write inet:127.0.0.1:9900 or unix:/run/audit-milter/milter.sock", s)
 	case kind == "unix" || kind == "local":

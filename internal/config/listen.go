@@ -89,6 +89,8 @@ func permissions(n node) fs.FileMode {
 	mode, err := strconv.ParseUint(text, 8, 32)
 	if text != "" && (err != nil || mode == 0 || mode > 0o777) {
 		n.errorf(`mode needs octal permissions, such as "0660", not %q`, text)
+	} else if unable := mode &^ (mode << 1); unable&0o044 != 0 {
+		n.errorf(`mode %04o lets somebody read the socket and not write to it, who then cannot connect; write "0660", or "0600" for this user alone`, mode)
 	}
 	return fs.FileMode(mode)
 }
