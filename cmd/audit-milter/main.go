@@ -69,7 +69,12 @@ func run(args []string) int {
 		exportCommand(), loadCommand(), reloadCommand(), historyCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetArgs(withNegative(args))
+	out := &output{file: os.Stdout}
+	root.SetOut(out)
 	cmd, err := root.ExecuteC()
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("what was written is not all: %w", out.err)
+	}
 	if err == nil {
 		return 0
 	}
@@ -81,6 +86,21 @@ func run(args []string) int {
 		return 2
 	}
 	return 1
+}
+
+// output is standard output, and remembers that something could not be written:
+// on a full disk an answer that lacks its end would look like a whole one.
+type output struct {
+	file *os.File
+	err  error
+}
+
+func (o *output) Write(p []byte) (n int, err error) {
+	n, err = o.file.Write(p)
+	if err != nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // programVersion is what the Go tool noted when it built the program.

@@ -47,7 +47,7 @@ SIGTERM and SIGINT end it: no new sessions are taken, and those with a message
 in progress may finish it, all within 10 seconds.`,
 		Args: exactly(0, "write audit-milter serve --config FILE"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(path, cmd.OutOrStdout())
+			return serve(path, os.Stdout)
 		},
 	}
 	configFlag(cmd, &path)
