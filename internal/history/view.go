@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -87,7 +88,11 @@ func unknownSeries(dir, series string) error {
 	if err != nil {
 		return err
 	}
-	return policy.UnknownError{What: "series", Name: series, Known: known}
+	unknown := policy.UnknownError{What: "series", Name: series, Known: known}
+	if strings.HasSuffix(unknown.Error(), "?") {
+		return unknown
+	}
+	return fmt.Errorf("%w; a series is there once its first window has ended", unknown)
 }
 
 // steady reports whether no file went and no merged one came.
