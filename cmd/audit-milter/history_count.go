@@ -63,7 +63,7 @@ func (h *historyQuestion) flags(cmd *cobra.Command) {
 	f.StringVar(&h.Prefix, "prefix", "", "only keys that begin with this `text`")
 	f.BoolVar(&h.Union, "union", false, "one column, the sum of all series")
 	f.StringVar(&h.aggregate, "aggregate", "all", "what a line counts over: all, daily or windows")
-	f.StringVar(&h.order, "order", "cidr", "cidr: by address or key; count: the largest `first`, by the first column")
+	f.StringVar(&h.order, "order", "cidr", "cidr: by address or key; count: the largest first, by the first column")
 	f.IntVar(&h.Limit, "limit", 0, "only the first so many `lines`, of each day or window")
 	f.Int64Var(&h.threshold, "threshold", 0, "only lines with a count that is not below this `number`")
 	f.BoolVar(&h.csv, "csv", false, "print CSV")
@@ -129,6 +129,11 @@ func (h *historyQuestion) parseForm(cmd *cobra.Command) error {
 	for _, flag := range []string{"key", "prefix", "node"} {
 		if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {
 			return fmt.Errorf("--%s is empty", flag)
+		}
+	}
+	for _, text := range []string{h.Key, h.Prefix} {
+		if lower := strings.ToLower(text); lower != text {
+			return fmt.Errorf("%q: keys are in lower case; write %q", text, lower)
 		}
 	}
 	switch {

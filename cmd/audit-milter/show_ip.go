@@ -18,8 +18,8 @@ func showIPCommand() *cobra.Command {
 		Use:   "ip IP[/MASK]",
 		Short: "Show every count of an address or a block",
 		Long: `Shows the counts of an address or a block in every series of addresses, a line for
-each window: SERIES INTERVAL/WINDOW: COUNT, where window 0 is the current one. With --node of another node, series that do not
-replicate are left out.`,
+each window: SERIES INTERVAL/WINDOW: COUNT, where window 0 is the current one. With
+--node of another node, series that do not replicate are left out.`,
 		Example: `  audit-milter show ip 192.0.2.7
   audit-milter show ip 2001:db8::/32`,
 		Args: exactly(1, "show ip takes an address or a block, such as 192.0.2.7 or 192.0.2.0/24"),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -169,6 +170,10 @@ var syntaxHints = []struct{ part, hint string }{
 func syntaxMessage(seen []byte, err error) string {
 	if bytes.HasSuffix(seen, []byte("\t")) {
 		return "not valid YAML: a tab where a value or a key should begin; indent with spaces"
+	}
+	lines := bytes.Split(seen, []byte("\n"))
+	if near := slices.Concat(lines[max(0, len(lines)-2):]...); bytes.Contains(near, []byte("\u00a0")) {
+		return "not valid YAML: a no-break space (U+00A0) here or in the line before, which is a letter like any other; write a space"
 	}
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
