@@ -49,7 +49,7 @@ func fillTable(table *policy.Table, subject, path string, data []byte) Errors {
 	}
 	n := node{Node: root, doc: doc, subject: subject, name: "a table"}
 	for _, e := range n.entries("keys and numbers, such as alice@example.com: 500") {
-		number := e.value.integer(math.MinInt64, math.MaxInt64)
+		number := e.value.integer(0, math.MaxInt64) // -1, which may be meant as no limit, would refuse all
 		if e.key.name == "default" {
 			e.key.errorf("the default stands in the rule, beside the table's name: {table: %s, default: 200}", table.Name())
 			continue
