@@ -323,6 +323,12 @@ func checkLower(function, text, operator string) error {
 // absent are the attributes that have a word where there is none.
 var absent = map[Attribute]string{Sender: nullSender, ClientName: "unknown"}
 
+// words are all values of the attributes that have few.
+var words = map[Attribute][]string{
+	VerdictName: {Tempfail.String(), Reject.String(), Disconnect.String(), Discard.String()},
+	StageName:   stageNames[:EOM+1],
+}
+
 // ofDomain are the attributes that hold the domain alone.
 var ofDomain = map[Attribute]Attribute{
 	Sender: SenderDomain, SenderDomain: SenderDomain, Recipient: RecipientDomain, RecipientDomain: RecipientDomain, FromDomain: FromDomain,
@@ -342,6 +348,8 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return fmt.Errorf(`%s is %q, not "", where there is none; write that`, a, absent[a])
 	case whole && text != "" && a.Kind() == Address && parsed(text) == "":
 		return fmt.Errorf("%q is not an address; for a network make a list, and write %s in NAME", text, a)
+	case whole && text != "" && words[a] != nil && !slices.Contains(words[a], lower):
+		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
 		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
 	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':
