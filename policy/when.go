@@ -348,6 +348,8 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return fmt.Errorf(`%s is %q, not "", where there is none; write that`, a, absent[a])
 	case whole && text != "" && a.Kind() == Address && parsed(text) == "":
 		return fmt.Errorf("%q is not an address; for a network make a list, and write %s in NAME", text, a)
+	case operator == "startsWith" && a.Kind() == Address && strings.TrimRight(text, ".:") == text && parsed(text) == "":
+		return fmt.Errorf("other networks begin with %q too; make a list of this one, and write %s in NAME", text, a)
 	case whole && text != "" && words[a] != nil && !slices.Contains(words[a], lower):
 		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:

@@ -112,6 +112,7 @@ func TestWhenMistakes(t *testing.T) {
 		{`lower(header["X-Spam-Flag"]) == "YES"`, 32, `what lower has made is lower case; write "yes"`},
 		{`helo_name matches "^WIN-"`, 18, `helo_name is always lower case; write small letters, or (?i) in front`},
 		{`refused_status startsWith "550"`, 26, `refused_status is an enhanced status code, such as 5.1.1, not "550"`},
+		{`client_address startsWith "192.0.2"`, 26, `other networks begin with "192.0.2" too; make a list of this one, and write client_address in NAME`},
 		{`verdict == "tmpfail"`, 11, `unknown verdict "tmpfail"; did you mean tempfail?`},
 		{`stage in ["mail", "rcpt_refused"]`, 18, `unknown stage "rcpt_refused"; there are connect, helo, mail, rcpt, data, eoh, eom`},
 		{`sender ==`, 8, `unexpected token EOF; the expression is not complete`},
