@@ -252,11 +252,8 @@ func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
 		return false
 	}
 	c.unknown = slices.DeleteFunc(c.unknown, func(u *ast.IdentifierNode) bool { return u == name })
-	switch isAddress := kindOf(n.Left) == Address; {
-	case c.lists[name.Value].kind == CIDRList && !isAddress:
+	if c.lists[name.Value].kind == CIDRList && kindOf(n.Left) != Address {
 		c.mistake(n.Left, fmt.Errorf("%s is a list of networks; only an address, such as client_address, can be in it", name.Value))
-	case c.lists[name.Value].kind == StringList && isAddress:
-		c.mistake(n.Left, fmt.Errorf("%s is a list of texts; for addresses and networks make one such as {cidr: [192.0.2.0/24]}", name.Value))
 	}
 	ast.Patch(node, &ast.CallNode{
 		Callee:    &ast.IdentifierNode{Value: listPrefix + name.Value},

@@ -14,7 +14,7 @@ func (d *decoder) decodeLists(n node) {
 	for _, e := range n.entries("a mapping of names to lists, such as trusted: {cidr: [192.0.2.0/24]}") {
 		name := e.key.Value
 		list := d.list(e.value.about(fmt.Sprintf("list %q", name)))
-		if d.checkListName(e.key) && e.value.saysWhatItHolds() {
+		if d.checkListName(e.key, list) && e.value.saysWhatItHolds() {
 			d.lists[name] = list
 		}
 	}
@@ -22,13 +22,13 @@ func (d *decoder) decodeLists(n node) {
 
 // checkListName notes an error at a name that no expression could spell, or
 // that means something else there.
-func (d *decoder) checkListName(key node) bool {
+func (d *decoder) checkListName(key node, list *policy.List) bool {
 	name := key.Value
 	if _, taken := policy.ParseAttribute(name); taken {
 		key.errorf("%s is an attribute; give the list another name", name)
 		return false
 	}
-	if _, err := policy.CompileWhen("sender in "+name, map[string]*policy.List{name: policy.NewList(policy.StringList)}); err != nil {
+	if _, err := policy.CompileWhen("client_address in "+name, map[string]*policy.List{name: list}); err != nil {
 		key.errorf("%q cannot be a list's name in when; use letters, digits and underscores", name)
 		return false
 	}
