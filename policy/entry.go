@@ -15,7 +15,7 @@ func normalEntry(entry string) string {
 	}
 	entry = strings.ReplaceAll(entry, `\\`, `\`)
 	if strings.Contains(entry, "@") {
-		addr, _ := normalAddress(entry)
+		addr, _ := plainAddress(entry)
 		return addr
 	}
 	if addr, err := netip.ParseAddr(entry); err == nil {

@@ -61,7 +61,7 @@ log: {level: debug}
 series:
   texts: {type: string, interval: 1m, windows: 1, add: {at: %[1]s, key: '%[2]s'}}
 rules:
-  - {name: tag, at: %[1]s, if: {series: texts, at_least: 0}, header: 'X-Tag: {%[2]s} {count}'}
+  - {name: tag, at: %[1]s, allow_shared_key: true, if: {series: texts, at_least: 0}, header: 'X-Tag: {%[2]s} {count}'}
   - {name: reply, at: %[1]s, when: size == 1, then: reject, reply: 'no, {%[2]s}'}
   - {name: sentence, at: %[1]s, when: size == 2, allow_shared_key: true, if: {series: texts, at_least: 0}, then: tempfail}
   - {name: hold, at: %[1]s, when: size == 3, allow_shared_key: true, if: {series: texts, at_least: 0}, then: quarantine}

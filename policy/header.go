@@ -14,8 +14,8 @@ func fromDomain(value string) string {
 	value = strings.NewReplacer("\r", "", "\n", "").Replace(value) // folded lines go on with white space
 	list, err := mail.ParseAddressList(value)
 	if err == nil && len(list) > 0 {
-		_, domain := normalAddress(list[0].Address)
-		return domain
+		_, domain := cutAddress(list[0].Address) // it is free of quotes and comments
+		return normalHost(domain)
 	}
 	_, domain := normalAddress(lastAddress(value))
 	return domain

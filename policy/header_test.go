@@ -18,6 +18,7 @@ func TestFromDomain(t *testing.T) {
 		"a@b.test (Alice)":                      "b.test",
 		"undisclosed: a@b.test b@c.test; (odd":  "c.test",
 		"Alice <a@b.test":                       "b.test",
+		`"a<x@evil.test>("@b.test`:              "b.test",
 		"Alice":                                 "",
 		"":                                      "",
 		"<>":                                    "",

@@ -7,7 +7,7 @@ import (
 
 func TestListOfTexts(t *testing.T) {
 	list := NewList(StringList)
-	for _, entry := range []string{"Newsletter@Example.com", "@bulk.test", ".wide.test", "mail.host.test.", "<>"} {
+	for _, entry := range []string{"Newsletter@Example.com", "@bulk.test", ".wide.test", "mail.host.test.", "<>", `CORP\Bob@example.com`, "Joe <joe@spam.test>"} {
 		if err := list.Add(entry); err != nil {
 			t.Fatal(err)
 		}
@@ -24,6 +24,9 @@ func TestListOfTexts(t *testing.T) {
 		"any@notwide.test":       false,
 		"mail.host.test":         true,
 		"<>":                     true,
+		`corp\\bob@example.com`:  true, // as sasl_username spells it
+		"corpbob@example.com":    false,
+		"joe <joe@spam.test>":    true, // lower(header["From"])
 		"":                       false,
 	} {
 		if got := list.hasText(text); got != want {

@@ -50,16 +50,23 @@ func normalHost(s string) string {
 	return strings.TrimSuffix(normalText(s), ".")
 }
 
-// normalAddress takes an argument of MAIL or RCPT as the client wrote it and
-// strips the brackets, the source route and quotes that the local part does
-// not need. It returns the address and its domain.
-func normalAddress(raw string) (addr, domain string) {
-	s := strings.TrimSpace(raw)
-	if inner, ok := strings.CutPrefix(s, "<"); ok {
-		s = strings.TrimSuffix(inner, ">")
-	}
-	s = withoutRoute(s)
+// normalAddress takes an argument of MAIL or RCPT as the client wrote it, down to
+// the mailbox that the mail server finds in it, without quotes that the local part
+// does not need. It returns the address and its domain.
+func normalAddress(raw string) (addr, domain string) { return spellAddress(mailbox(raw)) }
+
+// plainAddress is normalAddress for what the mail server or the admin wrote. It may
+// as well be a login with a backslash, or a part of a header.
+func plainAddress(s string) (addr, domain string) { return spellAddress(withoutBrackets(s)) }
+
+func spellAddress(s string) (addr, domain string) {
 	local, host := cutAddress(s)
+	if host == "" {
+		// Quotes around all of it hide nothing from the mail servers.
+		if inner, ok := unquoted(local); ok {
+			local, host = cutAddress(inner)
+		}
+	}
 	local = withoutQuotes(local)
 	if host == "" {
 		return normalText(local), ""
@@ -68,13 +75,56 @@ func normalAddress(raw string) (addr, domain string) {
 	return normalText(local) + "@" + domain, domain
 }
 
-// withoutRoute strips the obsolete source route of RFC 5321, appendix C.
-func withoutRoute(s string) string {
-	if !strings.HasPrefix(s, "@") {
+// mailbox strips what both mail servers take around an address and between its
+// parts, the syntax of a header (RFC 5322, 3.4 and 4.4): brackets, a name in front
+// of them, a source route, a group's name, comments, spaces, and backslashes that
+// stand outside of quotes.
+func mailbox(s string) string {
+	s = withoutBrackets(s)
+	if !strings.ContainsAny(s, " \t()<>:;,\\") {
 		return s
 	}
-	if _, rest, ok := strings.Cut(s, ":"); ok {
-		return rest
+	b := make([]byte, 0, len(s))
+	quoted, literal, comments := false, false, 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && i+1 < len(s):
+			i++
+			if quoted {
+				b = append(b, c)
+			}
+			if comments == 0 {
+				b = append(b, s[i])
+			}
+		case comments > 0 || !quoted && c == '(':
+			switch c {
+			case '(':
+				comments++
+			case ')':
+				comments--
+			}
+		case c == '"':
+			quoted = !quoted
+			b = append(b, c)
+		case quoted:
+			b = append(b, c)
+		case c == '<' || c == ':' && !literal: // what stood in front was no mailbox
+			b = b[:0]
+		case c == '>':
+			return string(b)
+		case strings.IndexByte(" \t;,", c) < 0:
+			literal = c == '[' || literal && c != ']'
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func withoutBrackets(s string) string {
+	s = strings.TrimSpace(s)
+	if inner, ok := strings.CutPrefix(s, "<"); ok {
+		s = strings.TrimSuffix(inner, ">")
 	}
 	return s
 }
@@ -91,14 +141,17 @@ func cutAddress(s string) (local, host string) {
 // withoutQuotes unquotes a local part that is a dot-atom (RFC 5321, 4.1.2)
 // without its quotes.
 func withoutQuotes(local string) string {
-	if len(local) < 2 || local[0] != '"' || local[len(local)-1] != '"' {
-		return local
+	if inner, ok := unquoted(local); ok && isDotAtom(inner) {
+		return inner
 	}
-	inner := unescape(local[1 : len(local)-1])
-	if !isDotAtom(inner) {
-		return local
+	return local
+}
+
+func unquoted(s string) (inner string, ok bool) {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return s, false
 	}
-	return inner
+	return unescape(s[1 : len(s)-1]), true
 }
 
 func unescape(s string) string {

@@ -65,7 +65,7 @@ func (ev *Event) SetText(a Attribute, value string) {
 	case SASLMethod:
 		ev.SASLMethod = normalText(value)
 	case SASLSender:
-		ev.SASLSender, _ = normalAddress(value)
+		ev.SASLSender, _ = plainAddress(value)
 	case QueueID:
 		ev.QueueID = value
 		ev.state.message.noteQueueID(value)

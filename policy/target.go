@@ -198,11 +198,14 @@ func splitComposite(s string) []string {
 // respell brings a value of the term's attribute into the spelling of keys.
 func (t Term) respell(raw string) string {
 	switch t.Attribute {
-	case Sender, Recipient, SASLSender:
+	case Sender, Recipient:
 		if raw == nullSender {
 			return raw
 		}
 		addr, _ := normalAddress(raw)
+		return addr
+	case SASLSender:
+		addr, _ := plainAddress(raw)
 		return addr
 	case ClientName, ReverseClientName, HeloName, SenderDomain, RecipientDomain, FromDomain:
 		return normalHost(raw)
