@@ -54,6 +54,7 @@ func dial(m *mta, service string, from netip.Addr) (*client, error) {
 var services = map[string]string{
 	"smtp": "25", "chain": "26", "submissions": "465", "submission": "587", "reinjection": "10025",
 	"version2": "2502", "version3": "2503", "version4": "2504",
+	"proxied": "2525",
 }
 
 // send writes all lines at once, as a client does that pipelines.
