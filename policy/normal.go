@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
@@ -112,13 +113,19 @@ func mailbox(s string) string {
 		case c == '<' || c == ':' && !literal: // what stood in front was no mailbox
 			b = b[:0]
 		case c == '>':
-			return string(b)
-		case strings.IndexByte(" \t;,", c) < 0:
+			return string(bytes.TrimRight(b, " "))
+		case c == ' ' || c == '\t':
+			if n := len(b); n > 0 && strings.IndexByte("@. ", b[n-1]) < 0 {
+				b = append(b, ' ') // it parts two words of another mailbox
+			}
+		case c == '@' || c == '.':
+			b = append(bytes.TrimRight(b, " "), c)
+		case c != ';' && c != ',':
 			literal = c == '[' || literal && c != ']'
 			b = append(b, c)
 		}
 	}
-	return string(b)
+	return string(bytes.TrimRight(b, " "))
 }
 
 func withoutBrackets(s string) string {
