@@ -3,6 +3,7 @@ package policy_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,38 @@ rules:
 			}
 		}
 	}
+}
+
+// A reload that lets a series have more windows, for a baseline say, knows nothing of those
+// that it had let go: who sends as much as ever is not above a mean with empty windows in it.
+func TestABaselineLooksAtNoWindowFromBeforeAReload(t *testing.T) {
+	const before = `
+series:
+  sent: {type: string, interval: 10m, windows: 2, add: {at: rcpt, key: sasl_username}}
+  names: {type: string, interval: 10m, windows: 2, distinct: recipient, add: {at: rcpt, key: sasl_username}}
+`
+	w := newWorldAt(t, before, begin)
+	ev := w.client("198.51.100.7")
+	ev.SetText(policy.SASLUsername, "alice")
+	send := func(minutes int, want string) {
+		t.Helper()
+		for minute := range minutes {
+			ev.SetRecipient(fmt.Sprintf("<%d@example.com>", minute%10))
+			w.expect(ev, policy.Rcpt, want)
+			w.now = w.now.Add(time.Minute)
+		}
+	}
+	send(120, "continue")
+	w.follow(strings.ReplaceAll(before, "windows: 2", "windows: 6") + `
+rules:
+  - {name: burst, at: rcpt, if: {series: sent, above: 2x, baseline: {windows: 1-5}, min: 5}, then: tempfail, reply: amounts}
+  - {name: spread, at: rcpt, if: {series: names, above: 2x, baseline: {windows: 1-5}, min: 5}, then: tempfail, reply: values}
+`)
+	send(60, "continue")
+	for range 20 {
+		w.expect(ev, policy.Rcpt, "continue")
+	}
+	w.expect(ev, policy.Rcpt, "tempfail: 451 4.7.1 amounts")
 }
 
 func TestBaselineInTheLogAndTheReply(t *testing.T) {

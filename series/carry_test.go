@@ -222,7 +222,7 @@ func TestCarryingFromASeriesInUse(t *testing.T) {
 	sessions.Wait()
 }
 
-// What the old series has seen from begin to end, the new one has covered.
+// What the old series has seen from begin to end and still has, the new one has covered.
 func TestCarryingWhatWasCovered(t *testing.T) {
 	for _, row := range []struct {
 		name     string
@@ -243,6 +243,16 @@ func TestCarryingWhatWasCovered(t *testing.T) {
 		if got := to.Covered(at("10:41:00")); got != row.want {
 			t.Errorf("%s: %d windows, want %d", row.name, got, row.want)
 		}
+	}
+	few, more := Definition{Type: String, Interval: 10 * time.Minute, Windows: 3}, Definition{Type: String, Interval: 5 * time.Minute, Windows: 20}
+	fewAmounts, moreAmounts := define(t, String, few.Interval, few.Windows), define(t, String, more.Interval, more.Windows)
+	fewValues, moreValues := defineDistinct(t, few), defineDistinct(t, more)
+	fewAmounts.Begin(at("08:00:00"))
+	fewValues.Begin(at("08:00:00"))
+	moreAmounts.CarryFrom(fewAmounts, at("10:41:00"))
+	moreValues.CarryFrom(fewValues, at("10:41:00"))
+	if got, values := moreAmounts.Covered(at("10:41:00")), moreValues.Covered(at("10:41:00")); got != 4 || values != 4 {
+		t.Errorf("%d windows are covered, and %d of values, of 4 that there were", got, values)
 	}
 	from, to := define(t, String, 10*time.Minute, 6), define(t, String, 10*time.Minute, 6)
 	to.Covered(at("10:00:00"))

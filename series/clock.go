@@ -87,6 +87,12 @@ func (c *clock) begun(now time.Time) int64 {
 	return (floorDiv(now.UnixNano(), c.interval) - (w - c.first.Load())) * c.interval
 }
 
+// keeps is when the first window began that was there from its begin, of the last so
+// many.
+func (c *clock) keeps(windows int, now time.Time) int64 {
+	return max(c.begun(now), (floorDiv(now.UnixNano(), c.interval)-int64(windows-1))*c.interval)
+}
+
 // since lets the windows from that time on have been there from their begin.
 func (c *clock) since(begun int64, now time.Time) {
 	w, _ := c.read(now)
