@@ -88,6 +88,23 @@ func (ev *Event) ownAmount(c *condition, key series.Key) (own, leaky int64) {
 	return own, leaky
 }
 
+// refusalAmount is what the refusal of the event in hand will add to the condition's
+// count, at `refused`.
+func (e *Engine) refusalAmount(ev *Event, c *condition, key series.Key, v *Verdict) (amount int64) {
+	ev.Outcome = v.outcome()
+	for _, a := range e.stages[Refused].adds {
+		if a.Counter != c.total || a.When.unknown(ev) {
+			continue
+		}
+		k := a.Key.of(ev, a.Definition.Type)
+		if holds, err := a.When.holds(ev); holds && err == nil && a.takes(k) && c.covers(key, k) {
+			amount = series.Plus(amount, a.Amount.of(ev))
+		}
+	}
+	ev.Outcome = Outcome{}
+	return amount
+}
+
 // covers reports whether other counts in the condition's count of key.
 func (c *condition) covers(key, other series.Key) bool {
 	if !c.def.Type.IsAddress() {

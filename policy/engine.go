@@ -303,7 +303,7 @@ func (e *Engine) Count(ev *Event, outcome Stage, now time.Time) {
 
 // Refuse counts a verdict that refuses and really goes out.
 func (e *Engine) Refuse(ev *Event, v Verdict, now time.Time) {
-	ev.Outcome = Outcome{Verdict: v.Action.String(), Rule: v.Rule, Stage: v.Stage.String()}
+	ev.Outcome = v.outcome()
 	e.Count(ev, Refused, now)
 	ev.Outcome = Outcome{}
 }

@@ -579,6 +579,26 @@ rules:
 	w.expect(ev, policy.EOM, "continue, X-Wait: 3 minutes")
 }
 
+// What a refusal counts by itself keeps the client out, too.
+func TestRetryAfterKnowsWhatTheRefusalCounts(t *testing.T) {
+	w := newWorld(t, `
+series:
+  refused: {type: ip, interval: 1m, windows: 3, add: [{at: refused, when: stage == "connect"}, {at: refused, when: rule == "greeting", count: 2}]}
+rules:
+  - {name: stop, at: connect, if: {series: refused, mask: {ipv4: 24, ipv6: 64}, windows: 0-2, at_least: 1}, then: tempfail, reply: "{retry_after}"}
+  - {name: greeting, at: helo, when: helo_name == "bad.test", then: reject, reply: no}
+`)
+	ev := w.client("198.51.100.1")
+	ev.SetHelo("bad.test")
+	w.expect(ev, policy.Helo, "reject: 550 5.7.1 no")
+	w.now = w.now.Add(time.Minute)
+	w.expect(w.client("198.51.100.2"), policy.Connect, "tempfail: 451 4.7.1 3 minutes") // what it has counted itself is the last to leave
+	w.now = w.now.Add(3*time.Minute - 1)
+	w.expect(w.client("198.51.100.3"), policy.Connect, "tempfail: 451 4.7.1 3 minutes")
+	w.now = w.now.Add(2*time.Minute + 1)
+	w.expect(w.client("198.51.100.2"), policy.Connect, "continue")
+}
+
 func TestTheLongestDelayIsTheAnswers(t *testing.T) {
 	w := newWorld(t, `
 rules:

@@ -257,11 +257,14 @@ func (r *rule) clears(e *Engine, ev *Event, c *condition, v *Verdict, least time
 	if !c.counter.Takes(key) || !r.asks(e, c, key) {
 		return least // does not hold, and will not
 	}
-	own, leaky := ev.ownAmount(c, key)
-	if !v.RefusesAt(v.Stage) {
-		leaky = 0
+	own, back := ev.ownAmount(c, key)
+	switch {
+	case !v.RefusesAt(v.Stage):
+		back = 0
+	case !r.shadow && !ev.Unheard.Has(v.Stage):
+		back = series.Plus(back, -e.refusalAmount(ev, c, key, v))
 	}
-	wait, known := c.clears(key, own, leaky, least, &ev.state.counts, now)
+	wait, known := c.clears(key, own, back, least, &ev.state.counts, now)
 	switch {
 	case known:
 		return wait

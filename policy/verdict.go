@@ -71,6 +71,11 @@ func (v *Verdict) RefusesAt(s Stage) bool {
 	return v.Refuses() && (v.Action != Discard || s == EOM)
 }
 
+// outcome is what is known of the verdict at `refused`.
+func (v *Verdict) outcome() Outcome {
+	return Outcome{Verdict: v.Action.String(), Rule: v.Rule, Stage: v.Stage.String()}
+}
+
 // sentence says why: the reply, or the quarantine's reason, where the rule has
 // no text of its own.
 func (v *Verdict) sentence() string {
