@@ -142,11 +142,32 @@ func (p *penalties) extendAs(s Subject, since time.Time, length time.Duration, n
 		heap.Fix(&p.ends, one.place)
 	}
 	one.since.Store(t - int64(now.Sub(since)))
-	if told && p.changed != nil {
-		c := p.changed[one.subject]
-		c.set = true
-		p.changed[one.subject] = c
+	if told {
+		p.noteSet(one.subject)
 	}
+}
+
+// noteSet lets deltas tell when the subject's penalty ends.
+func (p *penalties) noteSet(s Subject) {
+	if p.changed != nil {
+		c := p.changed[s]
+		c.set = true
+		p.changed[s] = c
+	}
+}
+
+// shorten lets none run for longer than that from now on.
+func (p *penalties) shorten(length time.Duration, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := p.at(now) + int64(length)
+	for _, one := range p.ends {
+		if one.end.Load() > end {
+			one.end.Store(end)
+			p.noteSet(one.subject)
+		}
+	}
+	heap.Init(&p.ends)
 }
 
 // forgetEnded drops some of what has ended: two for each that comes keep up.
@@ -377,11 +398,17 @@ func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 
 // CarryPenalties takes over the penalties of the engine before, by the names of
 // the rules: those of rules that are gone, or whose mode is another, are
-// dropped. It comes before the first event.
-func (e *Engine) CarryPenalties(before *Engine) {
+// dropped. One runs on for no longer than its rule gives now. It comes before the first
+// event.
+func (e *Engine) CarryPenalties(before *Engine, now time.Time) {
 	for _, r := range e.penalizing {
-		if old := ruleNamed(before.penalizing, r.Name); old != nil && old.penalties.shadow == r.penalties.shadow {
-			r.penalties = old.penalties
+		old := ruleNamed(before.penalizing, r.Name)
+		if old == nil || old.penalties.shadow != r.penalties.shadow {
+			continue
+		}
+		r.penalties = old.penalties
+		if r.Penalty < old.Penalty {
+			r.penalties.shorten(r.Penalty, now)
 		}
 	}
 }

@@ -167,7 +167,7 @@ func TestShadowPenaltiesAreKeptApart(t *testing.T) {
 	if len(penalties) != 1 || !penalties[0].Shadow {
 		t.Errorf("there are %v", penalties)
 	}
-	enforce.engine.CarryPenalties(shadow.engine)
+	enforce.engine.CarryPenalties(shadow.engine, shadow.now)
 	enforce.engine.SetPenalty(penalties[0], shadow.now)
 	if got := enforce.engine.Penalties(shadow.now); len(got) > 0 {
 		t.Errorf("a rule that enforces took over %v", got)
@@ -179,8 +179,8 @@ func TestPenaltiesAreCarriedOverByTheRulesName(t *testing.T) {
 	renamed := newWorld(t, strings.ReplaceAll(harvest, "harvest", "guessing"))
 	before.guess(before.client("198.51.100.7"), 3)
 	before.decide(before.client("198.51.100.7"), policy.Mail)
-	same.engine.CarryPenalties(before.engine)
-	renamed.engine.CarryPenalties(before.engine)
+	same.engine.CarryPenalties(before.engine, before.now)
+	renamed.engine.CarryPenalties(before.engine, before.now)
 	if got, want := same.penalties(), before.penalties(); got != want || got == "" {
 		t.Errorf("%s became %s", want, got)
 	}

@@ -71,7 +71,7 @@ func (e *Engine) Successor(p *Policy, o Options) (*Engine, Changes, error) {
 			return nil, changes, fmt.Errorf("rule %q: %w", r.Name, err)
 		}
 	}
-	next.CarryPenalties(e)
+	next.CarryPenalties(e, now)
 	return next, changes, nil
 }
 

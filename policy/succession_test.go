@@ -172,6 +172,41 @@ rules: [{name: %s, at: mail, if: {series: s, above: %d}, then: reject, penalty: 
 	}
 }
 
+// Who shortens a rule's penalty does not wait for those that it gave before, as after a
+// restart; a longer one is for who fires from now on.
+func TestAPenaltyGoesOverForNoLongerThanItsRuleGives(t *testing.T) {
+	const yaml = `
+series: {s: {type: ip, interval: 5m, windows: 1, add: {at: mail}}}
+rules: [{name: r, at: mail, if: {series: s, above: 0}, then: reject, penalty: %s}]
+`
+	w := newWorld(t, fmt.Sprintf(yaml, "1d"))
+	w.decide(w.client("198.51.100.7"), policy.Mail)
+	w.now = w.now.Add(23 * time.Hour)
+	w.decide(w.client("198.51.100.8"), policy.Mail)
+	told := make(policy.PenaltySet)
+	for _, row := range []struct{ gives, want string }{
+		{"2h", "198.51.100.7 1h0m0s, 198.51.100.8 2h0m0s"},
+		{"20m", "198.51.100.7 20m0s, 198.51.100.8 20m0s"},
+		{"3h", "198.51.100.7 20m0s, 198.51.100.8 20m0s"},
+	} {
+		for _, p := range w.engine.PenaltyDeltas(w.now) {
+			told.Merge(p)
+		}
+		w.follow(fmt.Sprintf(yaml, row.gives))
+		if got := w.penalties(); got != row.want {
+			t.Errorf("penalty: %s: %s; want %s", row.gives, got, row.want)
+		}
+	}
+	for _, p := range w.engine.PenaltyDeltas(w.now) {
+		told.Merge(p)
+	}
+	for _, p := range told.Running(w.now) {
+		if left := p.Until.Sub(w.now); left != 20*time.Minute {
+			t.Errorf("the penalty for %s was told to run for %s", p.Subject, left)
+		}
+	}
+}
+
 // The watch over the clock goes over: a step in the moment of the reload is
 // noticed as any other.
 func TestAStepOfTheClockDuringAReloadIsTold(t *testing.T) {
