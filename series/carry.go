@@ -25,11 +25,14 @@ type Carried struct {
 // are kept, those of a finer one are summed, and a coarser one, of which nobody knows
 // when it counted what, counts as if all of it were old: it may leave too early, but
 // refuses nobody for what is long past. What the old series has seen from begin to
-// end and still has, the new one has covered. While a step back of the clock holds the old one, it
-// holds the new one too, if it is shorter than the interval of that.
+// end and still has, the new one has covered, unless it takes keys that the old one did
+// not. While a step back of the clock holds the old one, it holds the new one too, if it
+// is shorter than the interval of that.
 func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
 	now = old.clock.held(now, s.def.Interval)
-	s.clock.since(old.clock.keeps(old.def.Windows, now), now)
+	if old.def.Type.takesAll(s.def.Type) {
+		s.clock.since(old.clock.keeps(old.def.Windows, now), now)
+	}
 	evicted := old.Stats().Evicted > 0
 	for _, counts := range old.Blocks(Mask{}, now) {
 		c.Folded = Plus(c.Folded, sum(counts))
@@ -84,7 +87,9 @@ func ageBy(interval, other time.Duration, age int, now time.Time) int {
 // the windows' counts.
 func (d *Distinct) CarryFrom(old *Distinct, now time.Time) (c Carried) {
 	now = old.clock.held(now, d.def.Interval)
-	d.clock.since(old.clock.keeps(old.def.Windows, now), now)
+	if old.def.Type.takesAll(d.def.Type) {
+		d.clock.since(old.clock.keeps(old.def.Windows, now), now)
+	}
 	current, _ := old.clock.read(now)
 	for h := range old.holders() {
 		if !d.Takes(h.Key) {

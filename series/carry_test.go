@@ -254,6 +254,27 @@ func TestCarryingWhatWasCovered(t *testing.T) {
 	if got, values := moreAmounts.Covered(at("10:41:00")), moreValues.Covered(at("10:41:00")); got != 4 || values != 4 {
 		t.Errorf("%d windows are covered, and %d of values, of 4 that there were", got, values)
 	}
+	for _, row := range []struct {
+		name     string
+		from, to Type
+		want     int
+	}{
+		{"both families take the place of one", CIDR, IP, 0},
+		{"one takes the place of both", IP, CIDR6, 2},
+		{"texts take the place of addresses", IP, String, 0},
+	} {
+		def := Definition{Type: row.from, Interval: 10 * time.Minute, Windows: 3}
+		from, fromValues := define(t, row.from, def.Interval, 3), defineDistinct(t, def)
+		def.Type = row.to
+		to, toValues := define(t, row.to, def.Interval, 3), defineDistinct(t, def)
+		from.Begin(at("08:00:00"))
+		fromValues.Begin(at("08:00:00"))
+		to.CarryFrom(from, at("10:41:00"))
+		toValues.CarryFrom(fromValues, at("10:41:00"))
+		if got, values := to.Covered(at("10:41:00")), toValues.Covered(at("10:41:00")); got != row.want || values != row.want {
+			t.Errorf("%s: %d windows are covered, and %d of values, want %d", row.name, got, values, row.want)
+		}
+	}
 	from, to := define(t, String, 10*time.Minute, 6), define(t, String, 10*time.Minute, 6)
 	to.Covered(at("10:00:00"))
 	to.CarryFrom(from, at("10:41:00"))

@@ -38,6 +38,9 @@ func (t Type) takes(k Key) bool {
 	return t == String && k.text != "" && len(k.text) <= maxText
 }
 
+// takesAll reports whether the type takes all keys that the other one does.
+func (t Type) takesAll(other Type) bool { return t == other || t == IP && other.IsAddress() }
+
 // ParseType is the inverse of [Type.String].
 func ParseType(name string) (Type, bool) {
 	for t, n := range typeNames {
