@@ -369,6 +369,12 @@ func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
 // earlier life; it is not told again.
 func (e *Engine) MergePenalty(p Penalty, now time.Time) { e.setPenalty(p, now, false) }
 
+// HasPenalty reports whether a penalty runs.
+func (e *Engine) HasPenalty(k PenaltyKey, now time.Time) bool {
+	r := ruleNamed(e.penalizing, k.Rule)
+	return r != nil && r.penalties.shadow == k.Shadow && r.penalties.left(k.Subject, now) > 0
+}
+
 // EndPenalty ends a penalty as another node has removed it, at the delta's Since: one that
 // was imposed later runs on. If one ran, deltas tell that: else what this node has told or
 // kept of it would bring it back at a restart.

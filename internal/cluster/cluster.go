@@ -43,7 +43,8 @@
 // all penalties that this node has imposed. What is beyond that while it is away is let go,
 // and a snapshot makes up for it. Of what is read, four batches of each node and series at
 // a time, and one whole snapshot with the batches behind it, which is put together beside
-// the share that it replaces. 256 KiB of wishes, and 10,000 ends of penalties.
+// the share that it replaces. 256 KiB of wishes, and 10,000 ends of penalties. Of
+// what others punish, twice as much as runs here, and 10,000 more.
 package cluster
 
 import (
@@ -88,6 +89,7 @@ type Engine interface {
 	Open() *policy.Lasting
 	MergePenalty(p policy.Penalty, now time.Time)
 	EndPenalty(p policy.Penalty, now time.Time)
+	HasPenalty(k policy.PenaltyKey, now time.Time) bool
 }
 
 // Options of a Cluster.
@@ -145,7 +147,8 @@ type Cluster struct {
 	snapshot     int64             // bytes of the last one
 	journal      int64             // bytes of batches since then
 	above        uint64            // numbers are to be higher than that
-	foreign      policy.PenaltySet // penalties that others have told
+	foreign      policy.PenaltySet // penalties that others have told, as far as they run here
+	foreignRoom  int               // how many it may hold until it is looked which of them do
 	standing     standing
 	ahead        time.Duration // of this node's clock to the server's
 	told         map[string]time.Time
@@ -178,6 +181,7 @@ func Open(o Options) (*Cluster, error) {
 		rest:        beginEvery,
 		broken:      true, // there is nothing yet for batches to stand behind
 		foreign:     make(policy.PenaltySet),
+		foreignRoom: minForeign,
 		standing:    newStanding(),
 		told:        make(map[string]time.Time),
 		wake:        make(chan struct{}, 1),

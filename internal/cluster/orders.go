@@ -13,6 +13,8 @@ import (
 const (
 	maxWishes = 256 << 10 // bytes, as they are told: 700 removals of the longest texts, some 4,000 of addresses
 	maxEnds   = 10_000    // of penalties
+
+	minForeign = 10_000 // penalties of others, before it is looked which of them run here
 )
 
 // standing are the removals that some node may still have to hear of, whoever has told
@@ -161,7 +163,6 @@ func (c *Cluster) orders(all []entry, ch *chain, b *deltas.Batch, ended []policy
 	if b.Begin {
 		whole = c.standing.all(b.Now)
 		whole.Imposed = fresh.Imposed
-		c.foreign.Forget(b.Now)
 	}
 	c.mu.Unlock()
 	if b.Begin || len(fresh.Imposed)+len(fresh.Ended)+len(fresh.Wishes) > 0 {
@@ -210,7 +211,17 @@ func (c *Cluster) hearOrders(node string, o *deltas.Orders, now time.Time) {
 			c.foreign.Merge(p)
 		}
 		e.MergePenalty(p, now)
+		if len(c.foreign) > c.foreignRoom {
+			c.forgetForeign(e, now)
+		}
 	}
+}
+
+// forgetForeign forgets what others have told and does not run here: it has ended, it had to
+// leave since a rule has too many, or the rule is none here. The lock is held.
+func (c *Cluster) forgetForeign(e Engine, now time.Time) {
+	maps.DeleteFunc(c.foreign, func(k policy.PenaltyKey, _ time.Time) bool { return !e.HasPenalty(k, now) })
+	c.foreignRoom = 2*len(c.foreign) + minForeign
 }
 
 // ownPenalties are those that were imposed but for what others have told, so that each is

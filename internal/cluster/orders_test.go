@@ -765,6 +765,39 @@ func TestStandingRemovalsAreBounded(t *testing.T) {
 	}
 }
 
+// A node remembers of others' penalties what runs here, however many they impose: a flood
+// of keys makes older ones leave, and a rule may be one that this node has not.
+func TestWhatOthersPunishIsBounded(t *testing.T) {
+	n := newNode(t, "127.0.0.1:1", "mx1", nodeOptions{})
+	now := n.now()
+	impose := func(rule string, from, many int) {
+		o := deltas.Orders{Imposed: make([]policy.Penalty, many)}
+		for i := range o.Imposed {
+			o.Imposed[i] = policy.Penalty{Rule: rule, Subject: policy.Subject{Text: fmt.Sprint(from + i)}, Since: now, Until: now.Add(time.Minute + time.Duration(from+i)*time.Microsecond)}
+		}
+		n.cluster.hearOrders("mx2", &o, now)
+	}
+	known := func() int {
+		n.cluster.mu.Lock()
+		defer n.cluster.mu.Unlock()
+		return len(n.cluster.foreign)
+	}
+	impose("other", 0, minForeign+1)
+	if got := known(); got > minForeign {
+		t.Errorf("%d penalties are remembered of a rule that is none here", got)
+	}
+	impose("flood", 0, 220_000)
+	running := len(n.engine.Penalties(now))
+	if got := known(); running != 100_000 || got < running || got > 2*running+minForeign {
+		t.Errorf("%d penalties of others are remembered, and %d run", got, running)
+	}
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	if own := n.cluster.ownPenalties(n.engine.Penalties(now)); len(own) > 0 {
+		t.Errorf("%d penalties are taken for this node's own", len(own))
+	}
+}
+
 func TestWishesAreToldInTheOrderOfTheirNumbers(t *testing.T) {
 	s := newStanding()
 	wish := func(node, life, key string, number uint64) deltas.Wish {
