@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -22,6 +24,10 @@ func TestAKeyHarmsNoTerminal(t *testing.T) {
 			printLimits(w, admin.Limits{Limits: []admin.Near{{Reading: &admin.Reading{Key: key}}}})
 		}},
 		"show penalties": {2, func(w io.Writer) { printPenalties(w, admin.PenaltyList{Penalties: []admin.Penalty{{Key: key}}}) }},
+		"probe":          {1, func(w io.Writer) { (&player{out: w}).print("connect", "192.0.2.1", key) }},
+		"an error": {1, func(w io.Writer) {
+			fmt.Fprintln(w, message(checkCommand(), errors.New("it says "+strings.ReplaceAll(key, "\n", "\r"))))
+		}},
 		"count":          {1, func(w io.Writer) { printCount(w, admin.Count{Key: key}) }},
 		"add":            {1, func(w io.Writer) { printAdded(w, admin.Added{Key: key}) }},
 		"remove":         {1, func(w io.Writer) { printRemoved(w, admin.Removed{Key: key, Removed: 1}) }},

@@ -43,8 +43,11 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 func main() {
@@ -112,12 +115,17 @@ func programVersion() string {
 }
 
 // message is how an error is told; a configuration's errors stand for
-// themselves, a line each.
+// themselves, a line each. Some quote what a server has said, or a file.
 func message(cmd *cobra.Command, err error) string {
-	if _, ok := errors.AsType[configError](err); ok {
-		return err.Error()
+	text := err.Error()
+	if _, ok := errors.AsType[configError](err); !ok {
+		text = cmd.CommandPath() + ": " + text
 	}
-	return fmt.Sprintf("%s: %v", cmd.CommandPath(), err)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = policy.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // usageError is a command used wrongly.

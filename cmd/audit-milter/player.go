@@ -11,6 +11,7 @@ import (
 	gomilter "github.com/emersion/go-milter"
 
 	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // player is the MTA's side of one milter session, over go-milter's Client. It
@@ -250,7 +251,7 @@ func answer(a *gomilter.Action) string {
 }
 
 func (p *player) print(stage, what, says string) {
-	fmt.Fprintf(p.out, "%-12s  %-36s  %s\n", stage, what, says)
+	fmt.Fprintf(p.out, "%-12s  %-36s  %s\n", stage, what, policy.Printable(says))
 }
 
 // sendMacros sends a command's macros and those of the command line.

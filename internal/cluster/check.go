@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // Server is what Check finds out about a server.
@@ -60,6 +62,7 @@ func (l *link) server(ctx context.Context) (s Server, err error) {
 	if memory, err := results[2].ToString(); err == nil {
 		_, after, _ := strings.Cut(memory, "maxmemory_policy:")
 		s.Eviction, _, _ = strings.Cut(after, "\r\n")
+		s.Eviction = policy.Printable(s.Eviction)
 	}
 	about, err := results[1].AsMap() // no server before Redis 6 knows this
 	if err != nil {
@@ -68,7 +71,7 @@ func (l *link) server(ctx context.Context) (s Server, err error) {
 	name, version := about["server"], about["version"]
 	is, _ := version.ToString()
 	s.Software, _ = name.ToString()
-	s.Software += " " + is
+	s.Software = policy.Printable(s.Software + " " + is)
 	if isOlder(is, oldest) {
 		return s, fmt.Errorf("the server is %s, which is too old: it must be Redis %s or a later one, or Valkey", s.Software, oldest)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -741,6 +742,47 @@ func TestOpenSessionsOfADeadNodeDisappearWhileTheServerIsAway(t *testing.T) {
 	s.kill()
 	a.ahead.Add(int64(openLasts))
 	open(0)
+}
+
+// Whoever else writes to the server, or answers in its place, writes nothing to the
+// terminal of who looks at the cluster.
+func TestWhatTheServerSaysHarmsNoTerminal(t *testing.T) {
+	s := newServer(t)
+	life := fmt.Sprintf(`{"role":"node","version":"1\u001b[31m","life":"x","time":%d,"lives":1000000}`, time.Now().UnixMilli())
+	for _, name := range []string{"mx\x1b[31m2", "mx\n3", "../mx4", strings.Repeat("m", 65), "", "mx5"} {
+		s.do("HSET", clusterKey("test", "nodes"), name, life)
+	}
+	n := newNode(t, s.path, "mx1", nodeOptions{})
+	eventually(t, func() error {
+		if nodes := n.cluster.Status().Nodes; len(nodes) != 1 || nodes[0].Name != "mx5" || nodes[0].Version != "1�[31m" {
+			return fmt.Errorf("the nodes are %+v", nodes)
+		}
+		return nil
+	})
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			go func() {
+				heard := make([]byte, 4096)
+				for n, err := conn.Read(heard); err == nil; n, err = conn.Read(heard) {
+					commands := 1 + bytes.Count(heard[:n], []byte("\r\n*"))
+					conn.Write(bytes.Repeat([]byte("-ERR \x1b[31m\r\n"), commands))
+				}
+			}()
+		}
+	}()
+	n = newNode(t, l.Addr().String(), "mx1", nodeOptions{})
+	eventually(t, func() error {
+		if got := n.cluster.Status().Error; got != "reading: �[31m" {
+			return fmt.Errorf("the error is %q", got)
+		}
+		return nil
+	})
 }
 
 func TestTwoProcessesOfOneNameAreReported(t *testing.T) {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -164,14 +166,19 @@ func (r *reader) compareSelf(kept string) (lost, again, taken bool) {
 	return lost, again, taken
 }
 
+// aName is what the configuration lets a node be called: whoever else can write to the
+// server could write to the terminal of who looks at the nodes.
+var aName = regexp.MustCompile(`\A[a-z0-9._-]{1,64}\z`)
+
 // meet takes in who is there. Those of whom the server has lost all are not gone: they
 // will say so again, and what they have counted counts on.
 func (r *reader) meet(there map[string]string, server time.Time) {
 	for node, text := range there {
 		p := new(presence)
-		if node == r.Node || json.Unmarshal([]byte(text), p) != nil {
+		if node == r.Node || !aName.MatchString(node) || json.Unmarshal([]byte(text), p) != nil {
 			continue
 		}
+		p.Role, p.Version = policy.Printable(p.Role), policy.Printable(p.Version)
 		age := server.Sub(time.UnixMilli(p.Time).Add(-p.skew()))
 		p.seen = r.Now().Add(-max(age, 0))
 		if before := r.nodes[node]; before != nil && before.Life != p.Life {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // Status is how the cluster looks from this node. Times are by this node's clock.
@@ -57,7 +59,7 @@ func (c *Cluster) Status() Status {
 	s.Waiting, s.SnapshotAt = c.waitingBytes, c.begun
 	s.Nodes = slices.Clone(s.Nodes)
 	for _, who := range slices.Sorted(maps.Keys(c.errors)) { // several are told as one of them, always the same
-		s.Error = who + ": " + c.errors[who].Error()
+		s.Error = who + ": " + policy.Printable(c.errors[who].Error())
 	}
 	return s
 }
