@@ -114,11 +114,14 @@ func (f *family) take(a address, text string, bits uint8, m moment, n int64) {
 	}
 	l := t.root
 	for ; l.isNode(); l = *t.nodes.at(l.index()).toward(a) {
+		if f.named {
+			continue // there are no sums of texts
+		}
 		nd, sum := t.nodes.at(l.index()), t.sums.at(l.index())
-		if !f.named && (!isKey && nd.bits > bits || a.shared(nd.any) < nd.bits) {
+		if !isKey && nd.bits > bits || a.shared(nd.any) < nd.bits {
 			return
 		}
-		if !f.named && reach(&nd.window, sum, t.windows, m) {
+		if reach(&nd.window, sum, t.windows, m) {
 			row(sum).take(m.place, n)
 		}
 	}

@@ -150,6 +150,62 @@ func TestWhatReplacesAPartCountsInItsPlace(t *testing.T) {
 	}
 }
 
+// Of texts the total has no sums; what is put in place of a part, or taken back or out, is
+// taken from the keys that have not had to leave.
+func TestTextsThatHadToLeaveAreTakenOut(t *testing.T) {
+	x := divided{Series: bounded(t, String, 2, 2000)}
+	x.own, x.share = x.Beside(), x.Beside()
+	x.Follow()
+	x.own.Follow()
+	now := at("10:00:00")
+	text := func(i int) Key { return TextKey(fmt.Sprint("user", i)) }
+	for i := range 6000 {
+		x.Add(text(i), 3, now)
+		d := Delta{Key: text(i), Start: now.Unix(), Amount: 5}
+		x.share.Merge(d, now)
+		x.Merge(d, now)
+	}
+	x.enter()
+	after := x.Beside()
+	for i := range 6000 {
+		after.Add(text(i), 4, now)
+	}
+	var whole []Key // those that no part has let go
+	for i := range 6000 {
+		if k := text(i); x.own.Count(k, Host, 0, 0, now) == 3 && x.share.Count(k, Host, 0, 0, now) == 5 && after.Count(k, Host, 0, 0, now) == 4 {
+			whole = append(whole, k)
+		}
+	}
+	if len(whole) < 100 {
+		t.Fatalf("%d keys are in all parts", len(whole))
+	}
+	count := func(what string, most int64) {
+		t.Helper()
+		counted := 0
+		for _, k := range whole {
+			got := x.Count(k, Host, 0, 1, now)
+			if got < 0 || got > most {
+				t.Fatalf("%s: %s counts %d, of %d", what, k, got, most)
+			}
+			if got == most {
+				counted++
+			}
+		}
+		if counted == 0 {
+			t.Errorf("%s: no key counts %d", what, most)
+		}
+	}
+	count("at the begin", 8)
+	x.Replace(x.share, after, func() {})
+	count("another part in place", 7)
+	for _, k := range whole {
+		x.TakeBack(x.own, k)
+	}
+	count("keys taken back", 4)
+	x.TakeOut(after)
+	count("all taken out", 0)
+}
+
 func defined(t *testing.T, d Definition) *Series {
 	s, err := Define(d)
 	if err != nil {
