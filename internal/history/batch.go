@@ -94,6 +94,7 @@ func (c *cursor) skip(n int) {
 
 // fill reads the next page if nothing is left of the one before.
 func (c *cursor) fill() (err error) {
+	defer damaged(&err)
 	for c.left() == 0 {
 		parquet.Release(c.page)
 		if c.page, err = c.pages.ReadPage(); err != nil {

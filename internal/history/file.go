@@ -192,7 +192,15 @@ func (f *file) read() error {
 // about says which file an error is about.
 func (f *file) about(err error) error { return fmt.Errorf("%s: %w", f.file.Name(), err) }
 
-func (f *file) readData() error {
+// damaged makes an error of a panic: the library takes for true what a file says of itself.
+func damaged(err *error) {
+	if cause := recover(); cause != nil {
+		*err = fmt.Errorf("it is damaged: %v", cause)
+	}
+}
+
+func (f *file) readData() (err error) {
+	defer damaged(&err)
 	info, err := f.file.Stat()
 	if err != nil {
 		return err

@@ -46,6 +46,49 @@ func readAll(t testing.TB, dir string, name Name) (Meta, []Row) {
 	return f.Meta, rows
 }
 
+// What a disk has changed in a file is an error, whichever byte it is, or cannot be told from
+// what was written; it ends no daemon.
+func TestADamagedFileIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	meta := Meta{Series: "users", Type: series.String, Interval: time.Minute, Node: "mx1"}
+	name := Name{First: someDay, Last: someDay, Through: 7, Node: "mx1"}
+	if err := write(dir, name, meta, each([]Row{{"a", 0, 1}, {"b", 0, 2}, {"b", 60, 3}})); err != nil {
+		t.Fatal(err)
+	}
+	dir = seriesDir(dir, "users")
+	whole, err := os.ReadFile(filepath.Join(dir, name.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() error {
+		f, err := open(dir, name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		for _, err := range f.rows() {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	failed := 0
+	for i := range whole {
+		damaged := slices.Clone(whole)
+		damaged[i] ^= 1 // which makes lengths negative, among others
+		if err := os.WriteFile(filepath.Join(dir, name.String()), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if read() != nil {
+			failed++
+		}
+	}
+	if failed < len(whole)/4 {
+		t.Errorf("%d of %d damaged files are read with an error", failed, len(whole))
+	}
+}
+
 func TestAFileGivesBackWhatWasWritten(t *testing.T) {
 	dir := t.TempDir()
 	meta := Meta{
