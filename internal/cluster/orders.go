@@ -207,7 +207,7 @@ func (c *Cluster) hearOrders(node string, o *deltas.Orders, now time.Time) {
 			continue
 		}
 		p = c.byOwn(p)
-		if node != "" {
+		if node != "" && !c.tellsOn(e, p.Key(), node, now) {
 			c.foreign.Merge(p)
 		}
 		e.MergePenalty(p, now)
@@ -215,6 +215,14 @@ func (c *Cluster) hearOrders(node string, o *deltas.Orders, now time.Time) {
 			c.forgetForeign(e, now)
 		}
 	}
+}
+
+// tellsOn reports whether this node goes on to tell a penalty that it has imposed, and another
+// one too: one of the two does, else a node that starts later would hear it from none. The
+// lock is held.
+func (c *Cluster) tellsOn(e Engine, k policy.PenaltyKey, node string, now time.Time) bool {
+	_, isTheirs := c.foreign[k]
+	return c.Node < node && !isTheirs && e.HasPenalty(k, now)
 }
 
 // forgetForeign forgets what others have told and does not run here: it has ended, it had to

@@ -765,6 +765,39 @@ func TestStandingRemovalsAreBounded(t *testing.T) {
 	}
 }
 
+// A penalty that two nodes have imposed at once is told to one that starts later.
+func TestAPenaltyThatTwoHaveImposed(t *testing.T) {
+	s := newServer(t)
+	a, b := twoNodes(t, s.path, "mx1", "mx2")
+	s.kill()
+	for _, n := range []*node{a, b} {
+		subject := policy.Subject{Network: netip.MustParsePrefix("198.51.0.1/32")}
+		n.engine.SetPenalty(policy.Penalty{Rule: "flood", Subject: subject, Until: n.now().Add(5 * time.Minute)}, n.now())
+		eventually(t, func() error { // it is taken
+			n.cluster.mu.Lock()
+			defer n.cluster.mu.Unlock()
+			if len(n.cluster.errors) == 0 {
+				return fmt.Errorf("%s has not seen that the server is away", n.name)
+			}
+			return nil
+		})
+	}
+	s.start()
+	for range 3 {
+		for _, n := range []*node{a, b} {
+			n.snapshot()
+		}
+	}
+	late := newNode(t, s.path, "mx3", nodeOptions{})
+	late.others(2)
+	eventually(t, func() error {
+		if n := len(late.engine.Penalties(late.now())); n != 1 {
+			return fmt.Errorf("%d penalties run at a node that starts later", n)
+		}
+		return nil
+	})
+}
+
 // A node remembers of others' penalties what runs here, however many they impose: a flood
 // of keys makes older ones leave, and a rule may be one that this node has not.
 func TestWhatOthersPunishIsBounded(t *testing.T) {
