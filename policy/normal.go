@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -215,3 +216,9 @@ func boundedKey(key string) string {
 	}
 	return key[:n] + "~" + hex.EncodeToString(sum[:8])
 }
+
+// nodeName is what can stand in the keys of a cluster's server and in a terminal.
+var nodeName = regexp.MustCompile(`\A[a-z0-9._-]{1,64}\z`)
+
+// IsNodeName reports whether a cluster and its nodes may have that name.
+func IsNodeName(name string) bool { return nodeName.MatchString(name) }

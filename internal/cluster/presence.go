@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -166,16 +165,14 @@ func (r *reader) compareSelf(kept string) (lost, again, taken bool) {
 	return lost, again, taken
 }
 
-// aName is what the configuration lets a node be called: whoever else can write to the
-// server could write to the terminal of who looks at the nodes.
-var aName = regexp.MustCompile(`\A[a-z0-9._-]{1,64}\z`)
-
 // meet takes in who is there. Those of whom the server has lost all are not gone: they
-// will say so again, and what they have counted counts on.
+// will say so again, and what they have counted counts on. A name that no configuration
+// allows is none: whoever can write to the server could write to the terminal of who looks
+// at the nodes.
 func (r *reader) meet(there map[string]string, server time.Time) {
 	for node, text := range there {
 		p := new(presence)
-		if node == r.Node || !aName.MatchString(node) || json.Unmarshal([]byte(text), p) != nil {
+		if node == r.Node || !policy.IsNodeName(node) || json.Unmarshal([]byte(text), p) != nil {
 			continue
 		}
 		p.Role, p.Version = policy.Printable(p.Role), policy.Printable(p.Version)

@@ -5,10 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/audit-milter/audit-milter/policy"
 	"gopkg.in/yaml.v3"
 )
 
@@ -72,13 +72,10 @@ func (d *decoder) decodeCluster(n node) {
 	)
 }
 
-// aName is what can stand in the keys on the server.
-var aName = regexp.MustCompile(`\A[a-z0-9._-]{1,64}\z`)
-
 func clusterName(n node) string {
 	text := n.text("a name, such as mx1")
 	name := strings.ToLower(text)
-	if text != "" && !aName.MatchString(name) {
+	if text != "" && !policy.IsNodeName(name) {
 		n.errorf("%s needs 1 to 64 letters, digits, dots, dashes and underscores, such as mx1, not %q", n.name, text)
 	}
 	return name
@@ -170,7 +167,7 @@ func (c *Cluster) String() string {
 func (c *Cluster) name(host string) (node string, err error) {
 	switch {
 	case c.Node != "":
-	case aName.MatchString(host):
+	case policy.IsNodeName(host):
 		c.Node = host
 	default:
 		return host, fmt.Errorf("the name of this host, %q, cannot be a node's; write cluster: {node: mx1, …}", host)

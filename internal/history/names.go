@@ -41,7 +41,7 @@ func ownNames(dir, node string) ([]string, error) {
 
 // replace writes a file that is there as a whole, before or after.
 func replace(path, text string) error {
-	f, err := os.Create(path + temporary)
+	f, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return err
 	}
