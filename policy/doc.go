@@ -22,7 +22,8 @@
 //     spelling
 //   - rule.go, check.go, notes.go, describe.go: a policy as declared, what is
 //     wrong with it, what to know of it
-//   - when.go, list.go, table.go, template.go, reply.go, key.go: its texts, compiled
+//   - when.go, list.go, table.go, entry.go, template.go, reply.go, key.go: its texts,
+//     compiled
 //   - answers.go: how long what a `when` said holds
 //   - engine.go, add.go, judge.go, condition.go, threshold.go, penalty.go,
 //     verdict.go: deciding
