@@ -55,6 +55,14 @@ func (s Subject) String() string {
 	return s.Network.String()
 }
 
+// Concerns reports whether the subject is the target, or has addresses in common with it.
+func (s Subject) Concerns(t Target) bool {
+	if addr := t.Key.Addr(); addr.IsValid() {
+		return s.Network.Overlaps(t.Block())
+	}
+	return !s.Network.IsValid() && s.Text == t.Key.String()
+}
+
 // subject is the key with what else the condition counts as one with it.
 func (c *condition) subject(key series.Key) Subject {
 	if addr := key.Addr(); addr.IsValid() {

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -146,6 +147,34 @@ rules: [{name: r, at: helo, if: {series: hosts, above: 0}, then: tempfail, penal
 	for series, want := range map[string]string{"hosts": `corp\xabier`, "users": `corp\\xabier`} {
 		if got, err := w.engine.ParseTarget(w.engine.Counter(series), `corp\xabier`, w.now); err != nil || got.String() != want {
 			t.Errorf("%s: %s, %v; want %s", series, got, err, want)
+		}
+	}
+}
+
+func TestWhomAPenaltyConcerns(t *testing.T) {
+	w := newWorld(t, keyed)
+	of := func(network string) policy.Subject { return policy.Subject{Network: netip.MustParsePrefix(network)} }
+	for _, row := range []struct {
+		series, written string
+		subject         policy.Subject
+		want            bool
+	}{
+		{"clients", "192.0.2.7", of("192.0.2.7/32"), true},
+		{"clients", "192.0.2.7", of("192.0.2.0/24"), true},
+		{"clients", "192.0.2.0/24", of("192.0.2.7/32"), true},
+		{"clients", "192.0.2.7", of("192.0.2.8/32"), false},
+		{"clients", "0.0.0.0/0", of("2001:db8::/64"), false},
+		{"clients", "192.0.2.7", policy.Subject{Text: "192.0.2.7"}, false},
+		{"users", "alice", policy.Subject{Text: "alice"}, true},
+		{"users", "alice", policy.Subject{Text: "bob"}, false},
+		{"users", "alice", of("192.0.2.7/32"), false},
+	} {
+		target, err := w.engine.ParseTarget(w.engine.Counter(row.series), row.written, w.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := row.subject.Concerns(target); got != row.want {
+			t.Errorf("%s concerns %s: %v", row.subject, row.written, got)
 		}
 	}
 }

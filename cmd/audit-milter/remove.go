@@ -59,6 +59,12 @@ func printRemoved(out io.Writer, r admin.Removed) {
 	default:
 		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, key)
 	}
+	switch {
+	case r.Penalties == 1:
+		fmt.Fprintf(out, "a penalty runs on for %s: show penalties has it, and remove --penalty RULE KEY ends it\n", key)
+	case r.Penalties > 1:
+		fmt.Fprintf(out, "%d penalties run on for %s: show penalties has them, and remove --penalty RULE KEY ends one\n", r.Penalties, key)
+	}
 	for _, l := range r.Left {
 		when := "which takes it back within a second"
 		if l.Away {

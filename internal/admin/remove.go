@@ -22,6 +22,9 @@ type Removed struct {
 	Key     string `json:"key"`
 	Removed int    `json:"removed"` // how many keys, or penalties
 
+	// Penalties is how many run on for the key, or in the block, whose counts were removed.
+	Penalties int `json:"penalties,omitempty"`
+
 	// Left is what other nodes of the cluster have counted, which they take back by
 	// themselves as soon as they hear of it.
 	Left []Left `json:"left,omitempty"`
@@ -73,6 +76,11 @@ func (q *question) removeKeys(r Remove) (done Removed, err error) {
 		done.Removed = l.RemoveBlock(t.Block(), q.now)
 	case l.Remove(t.Key, q.now):
 		done.Removed = 1
+	}
+	for _, p := range q.engine.Penalties(q.now) {
+		if p.Concerns(t) {
+			done.Penalties++
+		}
 	}
 	done.Left = q.left(l, t)
 	q.Log.Info("removed by hand", "series", r.Series, "key", t, "keys", done.Removed)
