@@ -32,9 +32,10 @@ func Hold(dir string) (*os.File, error) {
 }
 
 // lock keeps others from maintaining a history, until the file is closed. The kernel
-// ends it with the process.
+// ends it with the process. A link is not followed: root may maintain what another user
+// owns.
 func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -348,6 +348,21 @@ func TestOnlyOneMaintainsAHistory(t *testing.T) {
 	m.must(t, someDay)
 }
 
+// Root may maintain what another user owns: a link of his makes no file elsewhere.
+func TestALinkInThePlaceOfTheLockIsNotFollowed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Symlink(elsewhere, filepath.Join(dir, ".lock")); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := maintainer(dir)
+	if err := m.Once(t.Context(), someDay); err == nil {
+		t.Error("it is maintained")
+	}
+	if _, err := os.Lstat(elsewhere); err == nil {
+		t.Error("the link was followed")
+	}
+}
+
 func TestAFileThatCannotBeReadIsNamedAndKeepsNothingElseBack(t *testing.T) {
 	dir := t.TempDir()
 	want := fewDays(t, dir, rand.New(rand.NewPCG(7, 8)), 4)
