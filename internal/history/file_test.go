@@ -74,7 +74,8 @@ func TestADamagedFileIsAnError(t *testing.T) {
 		return nil
 	}
 	failed := 0
-	for i := range whole {
+	step := short.Part(1, 10)
+	for i := 0; i < len(whole); i += step {
 		damaged := slices.Clone(whole)
 		damaged[i] ^= 1 // which makes lengths negative, among others
 		if err := os.WriteFile(filepath.Join(dir, name.String()), damaged, 0o600); err != nil {
@@ -84,8 +85,8 @@ func TestADamagedFileIsAnError(t *testing.T) {
 			failed++
 		}
 	}
-	if failed < len(whole)/4 {
-		t.Errorf("%d of %d damaged files are read with an error", failed, len(whole))
+	if failed < len(whole)/step/4 {
+		t.Errorf("%d of %d damaged files are read with an error", failed, len(whole)/step)
 	}
 }
 
