@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -83,13 +84,17 @@ func (t *Table) Add(key string, n int64) error {
 }
 
 // looksLikeNetwork reports whether a key is a network or an address, perhaps with a
-// mistake in it.
+// mistake in it. A login may be 12.34, and a refused_status is 5.1.1.
 func looksLikeNetwork(key string) bool {
 	if strings.Count(key, ":") > 1 {
 		return strings.Trim(strings.ToLower(key), "0123456789abcdef:./") == ""
 	}
-	return strings.Contains(key, ".") && strings.Trim(key, "0123456789./*") == ""
+	dots := strings.Count(key, ".")
+	return strings.Trim(key, "0123456789./*") == "" && !statusCode.MatchString(key) &&
+		(dots > 1 || dots == 1 && strings.ContainsAny(key, "/*"))
 }
+
+var statusCode = regexp.MustCompile(`\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\z`)
 
 // normalRow normalises a text, or each part of a composite key.
 func normalRow(key string) (string, error) {
