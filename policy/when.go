@@ -8,6 +8,7 @@ import (
 	"net/textproto"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr"
@@ -345,7 +346,7 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return fmt.Errorf(`%s is %q, not "", where there is none; write that`, a, absent[a])
 	case whole && text != "" && a.Kind() == Address && parsed(text) == "":
 		return fmt.Errorf("%q is not an address; for a network make a list, and write %s in NAME", text, a)
-	case operator == "startsWith" && a.Kind() == Address && strings.TrimRight(text, ".:") == text && parsed(text) == "":
+	case operator == "startsWith" && a.Kind() == Address && parsed(text) == "" && endsInside(text):
 		return fmt.Errorf("other networks begin with %q too; make a list of this one, and write %s in NAME", text, a)
 	case whole && text != "" && words[a] != nil && !slices.Contains(words[a], lower):
 		return UnknownError{a.String(), text, words[a]}
@@ -365,6 +366,17 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return fmt.Errorf("%s is always lower case; write %q", a, spelt)
 	}
 	return fmt.Errorf("%s is spelled otherwise; write %q", a, spelt)
+}
+
+// endsInside reports whether the last number of an address's beginning may go on: 2
+// may, and 200 may not.
+func endsInside(text string) bool {
+	last := text[strings.LastIndexAny(text, ".:")+1:]
+	if strings.Contains(text, ":") {
+		return last != "" && len(last) < 4
+	}
+	n, err := strconv.Atoi(last)
+	return err == nil && n > 0 && n*10 <= 255
 }
 
 // parsed is an address in its one spelling; "" when it is none.
