@@ -171,13 +171,13 @@ func syntaxMessage(seen []byte, err error) string {
 	if bytes.HasSuffix(seen, []byte("\t")) {
 		return "not valid YAML: a tab where a value or a key should begin; indent with spaces"
 	}
-	lines := bytes.Split(seen, []byte("\n"))
-	if near := slices.Concat(lines[max(0, len(lines)-2):]...); bytes.Contains(near, []byte("\u00a0")) {
-		return "not valid YAML: a no-break space (U+00A0) here or in the line before, which is a letter like any other; write a space"
-	}
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
 		_, msg, _ = strings.Cut(rest, ": ")
+	}
+	lines := bytes.Split(seen, []byte("\n"))
+	if near := slices.Concat(lines[max(0, len(lines)-2):]...); bytes.Contains(near, []byte("\u00a0")) {
+		return "not valid YAML: " + msg + "; here or in the line before is a no-break space (U+00A0), a letter like any other; write a space"
 	}
 	for _, h := range syntaxHints {
 		if strings.Contains(msg, h.part) {
