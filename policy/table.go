@@ -68,7 +68,7 @@ func (t *Table) Add(key string, n int64) error {
 		return nil
 	case looksLikeNetwork(key):
 		return err
-	case strings.HasPrefix(key, "."):
+	case strings.HasPrefix(strings.TrimPrefix(key, "*"), "."):
 		return fmt.Errorf("%q: a table has no domains with all below them; write \"@example.com\", a key for each", key)
 	case isDomain:
 		if err := checkEntry(key); err != nil {

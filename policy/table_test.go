@@ -94,6 +94,7 @@ func TestTableFindsCompositeKeys(t *testing.T) {
 func TestTableKeysThatNothingMatches(t *testing.T) {
 	for key, want := range map[string]string{
 		".example.com":       `".example.com": a table has no domains with all below them; write "@example.com", a key for each`,
+		"*.example.com":      `"*.example.com": a table has no domains with all below them; write "@example.com", a key for each`,
 		"*@example.com":      `"*@example.com": there are no wildcards; write "@example.com"`,
 		"a@b.test c@b.test":  `"a@b.test c@b.test" is more than one entry or has something behind it; write one by itself`,
 		"192.0.2":            `"192.0.2" is not a network; write 192.0.2.0/24, 2001:db8::/32 or a single address`,
