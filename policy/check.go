@@ -46,7 +46,7 @@ func (c *checker) failErr(place at, err error) {
 
 func (c *checker) add(place at, s *Series, a *Add) {
 	c.key(place.in("key"), s, a.Key, a.At)
-	c.known(place.in("when"), a.When.terms(), a.At)
+	c.when(place.in("when"), a.When, a.At)
 	if a.Amount.From {
 		c.known(place.in("count"), []placed{{Term: Term{Attribute: a.Amount.Attr}}}, a.At)
 	}
@@ -122,6 +122,19 @@ func (c *checker) known(place at, terms []placed, stages StageSet) {
 	}
 }
 
+// when checks what an expression reads. A sender is empty only where the refusal was
+// before mail.
+func (c *checker) when(place at, w *When, stages StageSet) {
+	c.known(place, w.terms(), stages)
+	if w == nil || stages.Has(Refused) {
+		return
+	}
+	for _, offset := range w.unset {
+		err := errors.New(`sender is "<>", not "", where there is none; write that`)
+		c.errors = append(c.errors, &FieldError{place, err, offset})
+	}
+}
+
 func (c *checker) rule(i int, r *Rule) {
 	place := at{"rules", i}
 	for _, other := range c.policy.Rules[:i] {
@@ -131,7 +144,7 @@ func (c *checker) rule(i int, r *Rule) {
 		}
 	}
 	c.action(place, r)
-	c.known(place.in("when"), r.When.terms(), r.At)
+	c.when(place.in("when"), r.When, r.At)
 	c.texts(place, r)
 	if r.Penalty > 0 && len(r.If)+len(r.Any) == 0 {
 		c.fail(place.in("penalty"), "a penalty is for the key of a condition, and the rule has neither if nor any")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,8 @@ func isComparedAsShown(t *testing.T, ev *Event, term Term) {
 		sources = []string{fmt.Sprintf(`%s == %s`, term, value)}
 	case term.Attribute != ClientAddress && term.Attribute != ServerAddress:
 		half := strings.ToValidUTF8(value[:len(value)/2], "")
-		sources = append(sources, fmt.Sprintf(`%s startsWith %q`, term, half), fmt.Sprintf(`%s contains %q`, term, half))
+		sources = append(sources, fmt.Sprintf(`%s startsWith %q`, term, half), fmt.Sprintf(`%s contains %q`, term, half),
+			fmt.Sprintf(`%s endsWith %q`, term, strings.TrimPrefix(value, half)), fmt.Sprintf(`%s matches %q`, term, "^"+regexp.QuoteMeta(value)+"$"))
 	}
 	for _, source := range sources {
 		w, err := CompileWhen(source, nil)

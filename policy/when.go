@@ -24,6 +24,7 @@ type When struct {
 	program *vm.Program
 	read    []placed
 	reads   AttributeSet // the same
+	unset   []int        // where a sender is compared with "", in bytes
 	scope   scope        // how long an answer holds
 }
 
@@ -58,6 +59,9 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 		return nil, syntaxError(source, err)
 	}
 	w := &When{source: source, program: program, read: c.read}
+	for _, n := range c.unset {
+		w.unset = append(w.unset, byteOffset(source, n.Location().From))
+	}
 	for i := range w.read {
 		w.read[i].offset = byteOffset(source, w.read[i].offset)
 		w.scope = max(w.scope, w.read[i].Attribute.scope())
@@ -188,6 +192,7 @@ type whenCompiler struct {
 	asked    []*ast.IdentifierNode // of these, those that `in` stands before
 	header   []*ast.IdentifierNode // uses of `header` without a name behind it, so far
 	declared []string              // let x = …
+	unset    []ast.Node            // "" that a sender is compared with
 	mistakes []*file.Error
 }
 
@@ -300,7 +305,11 @@ func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, operator string)
 		case *ast.BuiltinNode:
 			err = checkLower(of.Name, text.Value, operator)
 		case *ast.IdentifierNode:
-			if a, ok := ParseAttribute(of.Value); ok && a.Kind() != Number && !asReceived(a) {
+			a, ok := ParseAttribute(of.Value)
+			switch {
+			case ok && a == Sender && text.Value == "" && isWhole(operator):
+				c.unset = append(c.unset, node)
+			case ok && a.Kind() != Number && !asReceived(a):
 				err = a.checkSpelling(text.Value, operator)
 			}
 		}
@@ -318,8 +327,10 @@ func checkLower(function, text, operator string) error {
 	return fmt.Errorf("what lower has made is lower case; write %q", strings.ToLower(text))
 }
 
-// absent are the attributes that have a word where there is none.
-var absent = map[Attribute]string{Sender: nullSender, ClientName: "unknown"}
+// isWhole reports whether an operator compares whole texts.
+func isWhole(operator string) bool {
+	return operator == "==" || operator == "!=" || operator == "in"
+}
 
 // words are all values of the attributes that have few.
 var words = map[Attribute][]string{
@@ -334,7 +345,7 @@ var ofDomain = map[Attribute]Attribute{
 
 // checkSpelling refuses a text with which no value of the attribute compares.
 func (a Attribute) checkSpelling(text, operator string) error {
-	whole := operator == "==" || operator == "!=" || operator == "in"
+	whole := isWhole(operator)
 	spelt, lower := text, strings.ToLower(text)
 	switch {
 	case operator == "matches":
@@ -342,8 +353,8 @@ func (a Attribute) checkSpelling(text, operator string) error {
 			return fmt.Errorf("%s is always lower case; write small letters, or (?i) in front", a)
 		}
 		return nil
-	case whole && text == "" && absent[a] != "":
-		return fmt.Errorf(`%s is %q, not "", where there is none; write that`, a, absent[a])
+	case whole && text == "" && a == ClientName:
+		return errors.New(`client_name is "unknown", not "", where there is none; write that`)
 	case whole && text != "" && a.Kind() == Address && parsed(text) == "":
 		return fmt.Errorf("%q is not an address; for a network make a list, and write %s in NAME", text, a)
 	case operator == "startsWith" && a.Kind() == Address && parsed(text) == "" && endsInside(text):
