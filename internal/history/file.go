@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -216,7 +218,29 @@ func (f *file) readData() (err error) {
 		leaf, _ := f.data.Schema().Lookup(name)
 		*column = leaf.ColumnIndex
 	}
+	if !isWhole(f.data.Metadata()) {
+		return errors.New("it is damaged: its columns are not where a history has them")
+	}
 	return f.readMeta()
+}
+
+// isWhole reports whether columns have all rows, lie behind each other and are compressed as
+// [writeRows] does it. The library would leave rows out, or make of what is none of a column
+// what no memory holds, of which no recover knows.
+func isWhole(m *format.FileMetaData) bool {
+	rows, next := int64(0), int64(len("PAR1"))
+	for _, g := range m.RowGroups {
+		for i := range g.Columns {
+			c := &g.Columns[i].MetaData
+			begin := cmp.Or(c.DictionaryPageOffset, c.DataPageOffset)
+			if begin != next || c.Codec != format.Zstd || c.NumValues != g.NumRows {
+				return false
+			}
+			next += c.TotalCompressedSize
+		}
+		rows += g.NumRows
+	}
+	return rows == m.NumRows
 }
 
 func (f *file) readMeta() error {
