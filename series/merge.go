@@ -8,6 +8,10 @@ import "time"
 // it is the next, since clocks differ, and goes into the current one.
 func (s *Series) Merge(d Delta, now time.Time) (changed bool) {
 	current, _ := s.clock.read(now)
+	if d.Removed { // the key may have had to leave here, and nothing is to count less than nothing
+		d.Amount = -d.Amount
+		return s.takeAt(d, current)
+	}
 	return s.merge(d, current, notAtAll)
 }
 

@@ -87,14 +87,19 @@ func (s *Series) beyond(other *Series, yield func(Delta)) {
 }
 
 // take is the opposite of put, of what was put or added before.
-func (s *Series) take(d Delta) {
-	w, current := s.clock.window(d.Start), s.clock.current()
+func (s *Series) take(d Delta) { s.takeAt(d, s.clock.current()) }
+
+// takeAt is take when that window is the current one. It reports whether it has the
+// window and takes the key.
+func (s *Series) takeAt(d Delta, current int64) bool {
+	w := s.clock.window(d.Start)
 	f := s.family(d.Key)
 	if f == nil || d.Amount == 0 || w < s.oldest(current) || w > current+1 {
-		return
+		return false
 	}
 	f.take(s.address(d.Key), d.Key.text, d.Bits, momentOf(min(w, current), s.def.Windows), d.Amount)
 	s.shrink()
+	return true
 }
 
 // take takes an amount out of a key, or of a block. A key that had to leave has its
@@ -110,7 +115,7 @@ func (f *family) take(a address, text string, bits uint8, m moment, n int64) {
 		return
 	}
 	if reach(&t.all.window, t.all.row, t.windows, m) {
-		t.all.row.take(m.place, n)
+		t.all.row.add(m.place, -n) // exact: it has all that was put in, whatever had to leave
 	}
 	l := t.root
 	for ; l.isNode(); l = *t.nodes.at(l.index()).toward(a) {

@@ -331,3 +331,79 @@ func TestNothingCountsLessThanNothingWhenKeysHadToLeave(t *testing.T) {
 		}
 	}
 }
+
+// What was removed elsewhere may have had to leave here, and have left what it had to other
+// networks than there: no count goes below nothing, and all together are exact.
+func TestWhatWasRemovedElsewhereCountsNoLessThanNothing(t *testing.T) {
+	masks := []Mask{{}, {8, 16}, {16, 48}, {24, 64}, {28, 96}, Host}
+	for _, typ := range []Type{CIDR, String} {
+		for seed := range uint64(4) {
+			r := rand.New(rand.NewPCG(seed, 4))
+			there, x := bounded(t, typ, 4, 100), divided{Series: bounded(t, typ, 4, 100)}
+			x.share = x.Beside()
+			there.Follow()
+			now := at("10:00:00")
+			for i := range 2001 {
+				there.Add(keyOf(typ, r.IntN(300)), 1+r.Int64N(9), now)
+				x.Add(keyOf(typ, r.IntN(300)), 1+r.Int64N(9), now)
+				if i%20 > 0 {
+					continue
+				}
+				k := keyOf(typ, r.IntN(300))
+				there.Remove(k)
+				if typ != String && i%200 == 0 {
+					there.RemoveBlock(Mask{16, 48}.Of(k.addr))
+				}
+				there.Deltas(func(d Delta) {
+					x.share.Merge(d, now)
+					x.Merge(d, now)
+				})
+				for i := range 300 {
+					for _, m := range masks {
+						for what, s := range map[string]*Series{"total": x.Series, "share": x.share} {
+							if n := s.Count(keyOf(typ, i), m, 0, 3, now); n < 0 {
+								t.Fatalf("seed %d: %s counts %d under /%d in the %s", seed, keyOf(typ, i), n, m.IPv4, what)
+							}
+						}
+					}
+				}
+			}
+			if typ == String {
+				continue
+			}
+			all := func(s *Series) int64 { return s.Count(keyOf(typ, 0), Mask{}, 0, 3, now) }
+			if all(x.share) != all(there) {
+				t.Errorf("seed %d: the share counts %d in all, want %d", seed, all(x.share), all(there))
+			}
+			own := all(x.Series) - all(x.share)
+			for range 3 {
+				after := x.Beside()
+				x.share.whole(func(d Delta) { after.Merge(d, now) })
+				x.Replace(x.share, after, func() {})
+				x.share = after
+			}
+			x.TakeOut(x.share)
+			if all(x.Series) != own {
+				t.Errorf("seed %d: without the share all count %d, want %d", seed, all(x.Series), own)
+			}
+		}
+	}
+}
+
+// What keys that had to leave have left to everything is taken back from everything,
+// wherever the keys were.
+func TestWhatHadToLeaveIsTakenBackFromEverything(t *testing.T) {
+	x := newDivided(t, 8192) // several parts on any machine
+	now := at("10:00:00")
+	for i := range 20_000 {
+		x.Add(numbered(i, true), 1+int64(i%3), now)
+		if i%4096 == 0 {
+			x.enter()
+		}
+	}
+	x.enter()
+	x.TakeBackBlock(x.own, netip.MustParsePrefix("0.0.0.0/0"))
+	if n := x.Count(numbered(0, true), Mask{}, 0, 3, now); n != 0 {
+		t.Errorf("everything counts %d", n)
+	}
+}
