@@ -12,6 +12,11 @@ import "net/netip"
 // No lock is held longer than it takes to clear one leaf. Of what is added to the
 // block or evicted from it meanwhile, some may stay.
 func (s *Series) RemoveBlock(block netip.Prefix) (keys int) {
+	return s.removeBlock(block, nil)
+}
+
+// removeBlock is RemoveBlock, which also yields what it has removed, if that is wanted.
+func (s *Series) removeBlock(block netip.Prefix, gone func(adjustment)) (keys int) {
 	f := s.family(Key{addr: block.Addr()})
 	if f == nil {
 		return 0
@@ -20,17 +25,26 @@ func (s *Series) RemoveBlock(block netip.Prefix) (keys int) {
 	in := blockOf(addressOf(block.Addr()), bits)
 	trees := f.holding(in.first, bits)
 	for i := range trees {
-		keys += trees[i].clear(in, bits, oldest)
+		keys += trees[i].clear(in, bits, oldest, gone)
 	}
 	return keys
 }
 
 // clear takes a block out, going through it like a [cursor].
-func (t *lockedTree) clear(in extent, bits uint8, oldest int64) (keys int) {
+func (t *lockedTree) clear(in extent, bits uint8, oldest int64, gone func(adjustment)) (keys int) {
+	var list []adjustment
 	for more := true; more; {
 		t.mu.Lock()
+		if gone != nil {
+			list = list[:0]
+			t.cleared = &list
+		}
 		n, last := t.clearSlot(in, bits, oldest)
+		t.cleared = nil
 		t.mu.Unlock()
+		for _, a := range list {
+			gone(a)
+		}
 		keys += n
 		in, more = in.behind(last)
 	}

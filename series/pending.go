@@ -75,13 +75,16 @@ func (p *pending) addUp() {
 
 // noteRemoved notes what is taken out of a key or a block with a row.
 func (t *tree) noteRemoved(a address, text string, bits uint8, gone row, window int64) {
-	if !t.pending.followed {
+	if !t.pending.followed && t.cleared == nil {
 		return
 	}
 	place := momentOf(window, t.windows).place
 	for w := window; w > window-int64(t.windows); w-- {
 		if n := gone[place]; n != 0 {
-			t.pending.note(a, text, bits, w, -n, true)
+			t.pending.noteAs(asRemoved, a, text, bits, w, -n)
+			if t.cleared != nil {
+				*t.cleared = append(*t.cleared, adjustment{at: a, window: w, amount: -n, bits: bits})
+			}
 		}
 		place = before(place, 1, t.windows)
 	}

@@ -154,20 +154,10 @@ func (s *Series) TakeBack(own *Series, k Key) {
 // TakeBackBlock is [Series.TakeBack] of all addresses of a block, and of what evicted
 // ones have left to it.
 func (s *Series) TakeBackBlock(own *Series, block netip.Prefix) {
-	k := Key{addr: block.Masked().Addr()}
-	f := own.family(k)
-	if f == nil {
-		return
-	}
-	current, bits := own.clock.current(), uint8(block.Bits())
-	in := blockOf(addressOf(k.addr), bits)
-	for one, counts := range f.walk(f.holding(in.first, bits), in, f.bits, own.span(current, 0, own.def.Windows-1)) {
-		own.Remove(one)
-		s.takeRow(one, f.bits, counts, current)
-	}
-	rest := own.countsAt(current, k, Mask{bits, bits})
-	own.RemoveBlock(block)
-	s.takeRow(k, bits, rest, current)
+	own.removeBlock(block.Masked(), func(a adjustment) {
+		k := Key{addr: a.at.ip(block.Addr().Is6())}
+		s.take(Delta{Key: k, Bits: a.bits, Start: s.clock.start(a.window), Amount: -a.amount})
+	})
 }
 
 // countsAt are all windows of a key or a block, when that one is the current one.

@@ -407,3 +407,32 @@ func TestWhatHadToLeaveIsTakenBackFromEverything(t *testing.T) {
 		t.Errorf("everything counts %d", n)
 	}
 }
+
+// With a block that is taken back goes what keys that had to leave have left to it, and to
+// the networks in it.
+func TestWhatHadToLeaveIsTakenBackWithABlock(t *testing.T) {
+	key := func(i int) Key { return numbered(10<<24+int(mix(i)%65536), false) }
+	for _, block := range []string{"10.0.0.0/16", "10.0.128.0/20"} {
+		x := newDivided(t, 1000)
+		p, now := netip.MustParsePrefix(block), at("10:00:00")
+		for i := range 6000 {
+			if x.Add(key(i), 1+int64(i%3), now); i%50 == 0 {
+				x.enter()
+			}
+		}
+		x.enter()
+		x.TakeBackBlock(x.own, p)
+		for i := range 6000 {
+			for _, m := range []Mask{{16, 0}, {20, 0}, {24, 0}, {28, 0}, Host} {
+				if k := key(i); int(m.IPv4) >= p.Bits() && p.Contains(k.addr) {
+					if n := x.Count(k, m, 0, 3, now); n != 0 {
+						t.Fatalf("without %s, %s/%d counts %d", block, k, m.IPv4, n)
+					}
+				}
+			}
+		}
+		if got, want := x.Count(key(0), Mask{}, 0, 3, now), x.own.Count(key(0), Mask{}, 0, 3, now); got != want {
+			t.Errorf("without %s all count %d, want the %d of the ledger", block, got, want)
+		}
+	}
+}

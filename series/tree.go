@@ -36,6 +36,7 @@ type tree struct {
 
 	pending  pending
 	progress progress
+	cleared  *[]adjustment // what is removed, for who takes it out of another series too; nil for nobody
 }
 
 // kind is what the keys of a tree are.
