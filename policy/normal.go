@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
@@ -65,39 +64,53 @@ func spellAddress(s string) (addr, domain string) {
 	local, host := cutAddress(s)
 	if host == "" {
 		// Quotes around all of it hide nothing from the mail servers.
-		if inner, ok := unquoted(local); ok {
-			local, host = cutAddress(inner)
+		if inner, ok := unquoted(local); ok && (inner == "" || strings.Contains(inner, "@")) {
+			local, host = cutAddress(mailbox(inner))
 		}
 	}
 	local = withoutQuotes(local)
 	if host == "" {
 		return normalText(local), ""
 	}
-	domain = normalHost(host)
+	if strings.ContainsAny(host, `"\`) {
+		host = strings.NewReplacer(`"`, "", `\`, "").Replace(host) // as the mail servers do
+	}
+	domain = strings.TrimRight(normalText(host), ".")
 	return normalText(local) + "@" + domain, domain
 }
 
 // mailbox strips what both mail servers take around an address and between its
-// parts, the syntax of a header (RFC 5322, 3.4 and 4.4): brackets, a name in front
-// of them, a source route, a group's name, comments, spaces, and backslashes that
-// stand outside of quotes.
+// parts, the syntax of a header (RFC 5322, 3.4 and 4.4): a name in front of brackets,
+// the brackets, of which the last count, a source route, a group's name, comments and
+// spaces. What a backslash protects outside of quotes comes out in quotes.
 func mailbox(s string) string {
 	s = withoutBrackets(s)
-	if !strings.ContainsAny(s, " \t()<>:;,\\") {
+	if !strings.ContainsAny(s, blanks+`()<>:;,\`) {
 		return s
 	}
 	b := make([]byte, 0, len(s))
-	quoted, literal, comments := false, false, 0
+	bracketed := ""
+	quoted, literal, apart, comments := false, false, false, 0
+	word := func(text ...byte) {
+		// Sendmail puts a dot between two words; Postfix refuses them.
+		if apart && !literal && len(b) > 0 && strings.IndexByte(`@."`, b[len(b)-1]) < 0 && text[0] != '"' {
+			b = append(b, '.')
+		}
+		b, apart = append(b, text...), false
+	}
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
 		case c == '\\' && i+1 < len(s):
 			i++
-			if quoted {
-				b = append(b, c)
-			}
-			if comments == 0 {
-				b = append(b, s[i])
+			switch c := s[i]; {
+			case comments > 0:
+			case quoted:
+				b = append(b, '\\', c)
+			case strings.IndexByte(blanks+`()<>[]:;,"\`, c) >= 0:
+				word('"', '\\', c, '"')
+			default:
+				word(c)
 			}
 		case comments > 0 || !quoted && c == '(':
 			switch c {
@@ -106,28 +119,45 @@ func mailbox(s string) string {
 			case ')':
 				comments--
 			}
+			apart = true
 		case c == '"':
 			quoted = !quoted
-			b = append(b, c)
+			word(c)
 		case quoted:
 			b = append(b, c)
-		case c == '<' || c == ':' && !literal: // what stood in front was no mailbox
-			b = b[:0]
+		case c == '<': // what stood in front was no mailbox
+			b, bracketed, literal, apart = b[:0], "", false, false
 		case c == '>':
-			return string(bytes.TrimRight(b, " "))
-		case c == ' ' || c == '\t':
-			if n := len(b); n > 0 && strings.IndexByte("@. ", b[n-1]) < 0 {
-				b = append(b, ' ') // it parts two words of another mailbox
+			if len(b) > 0 && b[0] == '@' { // still within a route
+				break
 			}
+			if len(b) > 0 && bracketed == "" {
+				bracketed = string(b)
+			}
+			b, apart = b[:0], false
+		case c == ':' && !literal:
+			if len(b) > 0 && b[0] == '@' || strings.Contains(s[i:], ";") { // a route, a group
+				b, apart = b[:0], false
+			} else {
+				word('"', c, '"')
+			}
+		case strings.IndexByte(blanks, c) >= 0:
+			apart = true
 		case c == '@' || c == '.':
-			b = append(bytes.TrimRight(b, " "), c)
+			b, apart = append(b, c), false
 		case c != ';' && c != ',':
+			word(c)
 			literal = c == '[' || literal && c != ']'
-			b = append(b, c)
 		}
 	}
-	return string(bytes.TrimRight(b, " "))
+	if bracketed != "" {
+		return bracketed
+	}
+	return string(b)
 }
+
+// blanks are what the mail servers take for spaces.
+const blanks = " \t\r\n\v\f"
 
 func withoutBrackets(s string) string {
 	s = strings.TrimSpace(s)
@@ -137,55 +167,77 @@ func withoutBrackets(s string) string {
 	return s
 }
 
-// cutAddress splits at the last @, which no quoted local part can hide.
+// cutAddress splits at the last @ outside of quotes, or where these do not end, at the
+// last of all.
 func cutAddress(s string) (local, host string) {
 	at := strings.LastIndexByte(s, '@')
-	if at < 0 || strings.HasSuffix(s, `"`) {
+	if strings.Contains(s, `"`) {
+		outside, quoted := -1, false
+		for i := 0; i < len(s); i++ {
+			switch c := s[i]; {
+			case c == '\\' && quoted:
+				i++
+			case c == '"':
+				quoted = !quoted
+			case c == '@' && !quoted:
+				outside = i
+			}
+		}
+		if !quoted {
+			at = outside
+		}
+	}
+	if at < 0 {
 		return s, ""
 	}
 	return s[:at], s[at+1:]
 }
 
-// withoutQuotes unquotes a local part that is a dot-atom (RFC 5321, 4.1.2)
-// without its quotes.
+// withoutQuotes takes all quotes out of a local part, and puts them around the whole
+// of it if it needs them (RFC 5321, 4.1.2).
 func withoutQuotes(local string) string {
-	if inner, ok := unquoted(local); ok && isDotAtom(inner) {
+	inner, ok := unquoted(local)
+	switch {
+	case !ok:
+		return local
+	case isAtoms(inner):
 		return inner
 	}
-	return local
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(inner) + `"`
 }
 
+// unquoted is s without its quotes, wherever they stand; not ok where there are none,
+// or one has no end.
 func unquoted(s string) (inner string, ok bool) {
-	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+	if !strings.Contains(s, `"`) {
 		return s, false
 	}
-	return unescape(s[1 : len(s)-1]), true
-}
-
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
 	b := make([]byte, 0, len(s))
+	quoted := false
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
+		c := s[i]
+		if c == '"' {
+			quoted = !quoted
+			continue
 		}
-		b = append(b, s[i])
+		if c == '\\' && quoted && i+1 < len(s) {
+			i++
+			c = s[i]
+		}
+		b = append(b, c)
 	}
-	return string(b)
+	return string(b), !quoted
 }
 
-func isDotAtom(s string) bool {
-	if s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
-		return false
-	}
+// isAtoms reports whether a local part needs no quotes. The mail servers take dots
+// anywhere.
+func isAtoms(s string) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c == 0x7f || strings.IndexByte(`()<>[]:;@\,"`, c) >= 0 {
 			return false
 		}
 	}
-	return true
+	return s != ""
 }
 
 // normalIP is the one text of an address; "" for the zero Addr.

@@ -17,7 +17,7 @@ func TestTemplate(t *testing.T) {
 		"{count} of {threshold}":   "7 of 5",
 		"{series} from {network}":  "connections from 192.0.2.0/24",
 		"wait {retry_after}":       "wait 90 seconds",
-		"<{sender}>":               "<evil  250 ok??%s@ex.test>",
+		"<{sender}>":               "<evil.250.ok??%s@ex.test>",
 		`{header["x-mark"]}`:       "a b   c",
 		"{sasl_username}{size}":    "0",
 		"{sender_domain}: {count}": "ex.test: 7",
