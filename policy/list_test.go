@@ -69,6 +69,7 @@ func TestListEntriesThatNothingMatches(t *testing.T) {
 		"Ann <ann@example.com>":   "ann <ann@example.com>",
 		`corp\ann`:                `corp\\ann`,
 		`corp\\beth`:              `corp\\beth`,
+		`Jos\xe9@example.com`:     `jos\xe9@example.com`, // as the log shows it
 		"bounce#tag@example.com":  "bounce#tag@example.com",
 		`m\xfcller`:               `m\xfcller`,
 		"m\xfcller":               `m\xfcller`,
