@@ -14,7 +14,8 @@ func normalEntry(entry string) string {
 		return nullSender
 	}
 	entry = unspell(entry)
-	if strings.Contains(entry, "@") {
+	isHeader := strings.ContainsAny(withoutBrackets(entry), "<>") // with a name, as in From
+	if strings.Contains(entry, "@") && !isHeader {
 		addr, _ := plainAddress(entry)
 		return addr
 	}
