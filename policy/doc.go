@@ -13,8 +13,9 @@
 // internal/config makes a [Policy], and [Policy.Check] says where it is wrong.
 //
 // To add an attribute: its field in event.go, its row in attribute.go, how a macro's
-// text becomes it in setters.go, and where the MTA gives it in milter/macros.go. To add a verdict: rule.go, verdict.go and
-// milter/answer.go. A stage: stage.go. A comparison: rule.go and condition.go.
+// text becomes it in setters.go, and where the MTA gives it in milter/macros.go. To add
+// a verdict: rule.go, verdict.go and milter/answer.go. A stage: stage.go. A comparison:
+// rule.go and condition.go.
 //
 // # Files
 //

@@ -13,7 +13,7 @@ type UnknownError struct {
 }
 
 func (e UnknownError) Error() string {
-	if guess := e.guess(); guess != "" {
+	if guess := e.Guess(); guess != "" {
 		return fmt.Sprintf("unknown %s %q; did you mean %s?", e.What, e.Name, guess)
 	}
 	known := "there is none"
@@ -27,8 +27,8 @@ func (e UnknownError) Error() string {
 	return fmt.Sprintf("unknown %s %q; %s", e.What, e.Name, known)
 }
 
-// guess is the nearest known name, if it is near: within a third of its length.
-func (e UnknownError) guess() string {
+// Guess is the nearest known name, if it is near: within a third of its length.
+func (e UnknownError) Guess() string {
 	best, bestAt := "", 1<<30
 	name := strings.ToLower(strings.ReplaceAll(e.Name, "-", "_"))
 	for _, k := range e.Known {

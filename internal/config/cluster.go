@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/audit-milter/audit-milter/policy"
 	"gopkg.in/yaml.v3"
+
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // Cluster is how several nodes count as one.

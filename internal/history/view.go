@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -89,7 +88,7 @@ func unknownSeries(dir, series string) error {
 		return err
 	}
 	unknown := policy.UnknownError{What: "series", Name: series, Known: known}
-	if strings.HasSuffix(unknown.Error(), "?") {
+	if unknown.Guess() != "" {
 		return unknown
 	}
 	return fmt.Errorf("%w; a series is there once its first window has ended", unknown)
