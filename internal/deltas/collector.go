@@ -16,6 +16,10 @@ const (
 	// of a batch.
 	snapshotStep = 20_000
 
+	// snapshotTime is how long a tick goes on with that, where the processor is slow or
+	// wanted by others: what is counted meanwhile has to wait for the next tick.
+	snapshotTime = 25 * time.Millisecond
+
 	// silence is how long takers hear nothing when there is nothing: they need to
 	// know that time goes on.
 	silence = time.Second
@@ -199,10 +203,10 @@ func (f *followed) note(d series.Delta) { f.deltas = append(f.deltas, d) }
 
 // goOn tells the next part of the snapshot and reports whether it was the last.
 func (c *Collector) goOn() (ends bool) {
-	left := c.step
+	begun, left := time.Now(), c.step
 	for _, f := range c.series {
 		for f.snapshot != nil {
-			if left <= 0 {
+			if left <= 0 || !c.hurries && time.Since(begun) > snapshotTime {
 				return false
 			}
 			before := len(f.deltas)

@@ -460,6 +460,51 @@ func TestABatchOfSketchesIsNoLarger(t *testing.T) {
 	}
 }
 
+// What is counted while a tick works waits for the next one, and would be lost in a
+// crash: where the processor is slow, a tick leaves more of a snapshot to those that
+// follow, and the end of the daemon does not.
+func TestASlowSnapshotTakesMoreTicks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := policy.NewLasting(series.Definition{Name: "users", Type: series.String, Interval: time.Hour, Windows: 2}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const keys = 10_000
+		for i := range keys {
+			l.Counter.(*series.Series).Add(series.TextKey(fmt.Sprint(i)), 1, time.Now())
+		}
+		l.Counter = slow{l.Counter}
+		engine := &keeping{{Lasting: l, Persist: true}}
+		var taken numbers
+		c := New(0, &taken)
+		for range 3 {
+			begun := time.Now()
+			c.Collect(engine, begun)
+			if took := time.Since(begun); took > snapshotTime+lag {
+				t.Errorf("a tick took %v", took)
+			}
+		}
+		c.Finish(engine, time.Now())
+		if last := taken[len(taken)-1]; len(taken) != 4 || !last.End {
+			t.Errorf("%d batches came, the last one the end of the snapshot: %v; want three, and that", len(taken), last.End)
+		}
+	})
+}
+
+const lag = time.Millisecond // of a slow processor with each part of a snapshot
+
+// slow is a series on a slow processor.
+type slow struct{ policy.Counter }
+
+func (s slow) Snapshot() series.Snapshot { return slowSnapshot{s.Counter.Snapshot()} }
+
+type slowSnapshot struct{ series.Snapshot }
+
+func (s slowSnapshot) Next(yield func(series.Delta)) (more bool) {
+	time.Sleep(lag)
+	return s.Snapshot.Next(yield)
+}
+
 // keeping is an engine without penalties.
 type keeping []policy.Kept
 
