@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/internal/short"
 )
 
 // Nodes tell each other hashes and a restart reads them again, so they are the same
@@ -40,9 +42,7 @@ func within5(estimates []int64, n int) (good int) {
 // window and over the union of windows that each share half of their values with the
 // one before.
 func TestDistinctAccuracy(t *testing.T) {
-	if testing.Short() {
-		t.Skip("one goroutine computes estimates")
-	}
+	short.Skip(t)
 	const windows = 6
 	d := defineDistinct(t, Definition{Type: String, Interval: time.Minute, Windows: windows})
 	keys := make([]Key, trials)
@@ -90,9 +90,7 @@ func TestDistinctAccuracy(t *testing.T) {
 // cases, and so are a thousand unions of twenty of them. The bias is far below the
 // error.
 func TestSketchAccuracy(t *testing.T) {
-	if testing.Short() {
-		t.Skip("one goroutine computes estimates")
-	}
+	short.Skip(t)
 	cardinalities := []int{100, 1000, 5000, 10_000, 20_000, 50_000}
 	sketches := make([]registers, trials)
 	dice := make([]*rand.Rand, trials)

@@ -17,7 +17,8 @@ fi
 # The tree may belong to somebody else, whose git does not talk to root.
 export GOFLAGS="${GOFLAGS-} -buildvcs=false"
 
-step() { printf '\n==== %s\n' "$*"; }
+# step says what comes, and after how many minutes and seconds.
+step() { printf '\n==== %d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
 
 command -v go >/dev/null || { echo "test/run.sh: Go is missing; go.mod says which version" >&2; exit 1; }
 
@@ -60,7 +61,7 @@ step "go test -race"
 go test -race -short -vet=off -parallel 4 $packages # many mostly wait
 
 step "go test, of what was a part until now"
-parts=$(grep -rl --include='*_test.go' 'short\.Part(\|testing\.Short()\|raceEnabled' cmd internal milter policy series)
+parts=$(grep -rl --include='*_test.go' 'short\.Part(\|short\.Skip(\|raceEnabled' cmd internal milter policy series)
 go test -vet=off $(packages_of $parts)
 
 step "DuckDB reads a history"
@@ -83,39 +84,9 @@ targets() {
 		/^ok/ {for (i = 0; i < n; i++) print $2, names[i]; n = 0}'
 }
 
-# inputs counts what is kept for a fuzz target, failing inputs among it.
-inputs() { find "$(go list -f '{{.Dir}}' "$1")" -path "*/testdata/fuzz/$2/*" | wc -l; }
-
-# fuzz_time is how long a target is fuzzed: a minute where what anybody may send, or an
-# admin write, comes in.
-fuzz_time() {
-	case $1 in
-	FuzzSession | FuzzReply | FuzzParse) echo "${FUZZTIME:-60s}" ;;
-	*) echo "${FUZZTIME:-10s}" ;;
-	esac
-}
-
-# fuzz runs one fuzz target. Before Go 1.27 a run that its time ends may call
-# that a failure (golang.org/issue/75804). It says nothing else then, and keeps
-# no failing input; whatever says more or keeps one is a failure.
-fuzz() {
-	local package=$1 target=$2 kept said
-	kept=$(inputs "$package" "$target")
-	if said=$(go test -vet=off -run '^$' -fuzz "^$target\$" -fuzzminimizetime 10x -fuzztime "$(fuzz_time "$target")" "$package" 2>&1 | tee >(cat >&2)); then
-		return
-	fi
-	[[ $(inputs "$package" "$target") == "$kept" ]] || return
-	said=$(sed -e '/^fuzz: /d' -e 's/([0-9.]*s)$/(TIME)/' -e 's/\t.*//' <<<"$said")
-	[[ $said == "--- FAIL: $target (TIME)"$'\n    context deadline exceeded\nFAIL\nexit status 1\nFAIL' ]] || return
-	echo "that was the end of the time, and no failure"
-}
-
+step "fuzzing, a target on each processor"
 found=$(targets)
-while read -r package target; do
-	[[ $target ]] || continue
-	step "fuzzing $target of $package"
-	fuzz "$package" "$target"
-done <<<"$found"
+xargs -n 2 -P "$(nproc)" test/fuzz.sh <<<"$found"
 
 step "the systemd unit"
 test/packaging.sh

@@ -67,12 +67,12 @@ func someDeltas(of series.For) []series.Delta {
 	return told
 }
 
-// A snapshot of 60 MB, which is told at twice the pace at which the server takes it.
+// A snapshot of 40 MB, which is told at twice the pace at which the server takes it.
 func TestASnapshotOfMoreThanMayWaitIsWholeWhereTheServerIsSlow(t *testing.T) {
 	s := newSlowServer(t, 100_000)
-	const parts = 300
+	const parts = 200
 	left := 0
-	for range 1000 {
+	for range 700 {
 		begin := s.WantsSnapshot()
 		if begin {
 			left = parts
@@ -88,7 +88,7 @@ func TestASnapshotOfMoreThanMayWaitIsWholeWhereTheServerIsSlow(t *testing.T) {
 		}
 	}
 	if s.whole == 0 {
-		t.Errorf("no snapshot is whole after 100 seconds; %d entries were let go", s.status.LetGo)
+		t.Errorf("no snapshot is whole after 70 seconds; %d entries were let go", s.status.LetGo)
 	}
 }
 
@@ -101,15 +101,15 @@ func TestSnapshotsAreSeldomWhileMoreComesThanTheServerTakes(t *testing.T) {
 		fresh[i].Start = int64(i)
 	}
 	begins := 0
-	for range 6000 { // ten minutes
+	for range 3000 { // five minutes
 		begin := s.WantsSnapshot()
 		if begin {
 			begins++
 		}
 		s.tick(begin, false, fresh)
 	}
-	if begins < 2 || begins > 20 {
-		t.Errorf("%d snapshots were begun in ten minutes, want about one a minute", begins)
+	if begins < 2 || begins > 10 {
+		t.Errorf("%d snapshots were begun in five minutes, want about one a minute", begins)
 	}
 	s.takes = 100 << 20
 	for range int(snapshotEvery/deltas.Interval) + 1 {

@@ -84,6 +84,7 @@ func (m *Maintainer) must(t testing.TB, now time.Time) {
 }
 
 func TestAllOfADayBecomesOneFileAndNothingChanges(t *testing.T) {
+	short.Skip(t)
 	dir := t.TempDir()
 	want := fewDays(t, dir, rand.New(rand.NewPCG(1, 2)), 12)
 	m, _ := maintainer(dir)

@@ -84,7 +84,7 @@ func aMonth(t *testing.T, r *rand.Rand) *month {
 
 // count counts in some windows.
 func (m *month) count(r *rand.Rand, meta Meta, begin, end time.Time) (rows []Row) {
-	windows := make([]int64, 1+r.IntN(short.Part(5, 3)))
+	windows := make([]int64, 1+r.IntN(5))
 	for i := range windows {
 		windows[i] = begin.Unix() + r.Int64N(int64(end.Sub(begin)/meta.Interval))*int64(meta.Interval/time.Second)
 	}
@@ -313,7 +313,7 @@ func label(q Query, perKey bool, l Line) string {
 // questions are of every form.
 func questions(t *testing.T, r *rand.Rand) iter.Seq2[Query, [2][2]int] {
 	return func(yield func(Query, [2][2]int) bool) {
-		for range short.Part(30, 15) {
+		for range 30 {
 			q := Query{Location: zone, By: Period(r.IntN(3)), ByCount: r.IntN(2) == 0, Union: r.IntN(3) == 0, Node: []string{"", "", "mx1", "mx-2"}[r.IntN(4)]}
 			at := func() time.Time {
 				return monthBegins.Add(time.Duration(r.Int64N(int64(monthEnds.Sub(monthBegins))))).Truncate([]time.Duration{1, time.Hour}[r.IntN(2)])
@@ -415,7 +415,7 @@ func (m *month) verify(t *testing.T, r *rand.Rand) {
 		}
 		found += len(want)
 	}
-	if found < short.Part(200, 50) {
+	if found < 200 {
 		t.Errorf("all questions together found %d lines", found)
 	}
 }
@@ -489,6 +489,7 @@ func verifyLimit(t *testing.T, q Query, all Answer, dir string) {
 }
 
 func TestEveryFormOfQuestionIsAnsweredAsByANaiveSum(t *testing.T) {
+	short.Skip(t)
 	r := rand.New(rand.NewPCG(5, 11))
 	m := aMonth(t, r)
 	m.verify(t, r)
@@ -497,14 +498,14 @@ func TestEveryFormOfQuestionIsAnsweredAsByANaiveSum(t *testing.T) {
 		merged += m.maintain(t, monthBegins.AddDate(0, 0, 12))
 		m.verify(t, r)
 	}
-	if merged < uint64(short.Part(100, 30)) {
+	if merged < 100 {
 		t.Errorf("%d files were merged", merged)
 	}
 	for range 2 { // also as somebody else might merge
 		for _, name := range slices.Sorted(maps.Keys(m.metas)) {
 			meta := m.metas[name]
 			for _, meta.Node = range []string{"mx1", "mx-2"} {
-				for range short.Part(10, 3) {
+				for range 10 {
 					m.merge(t, r, meta)
 				}
 			}

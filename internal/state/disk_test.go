@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/audit-milter/audit-milter/internal/deltas"
+	"github.com/audit-milter/audit-milter/internal/short"
 	"github.com/audit-milter/audit-milter/series"
 )
 
@@ -261,6 +262,7 @@ func TestAfterASyncThatFailedASnapshotIsWanted(t *testing.T) {
 }
 
 func TestALongJournalWantsASnapshotButNotAtOnceAgain(t *testing.T) {
+	short.Skip(t)
 	dir := t.TempDir()
 	n := newNode()
 	synctest.Test(t, func(t *testing.T) {
