@@ -260,6 +260,16 @@ func (d *daemon) stop() error {
 	return nil
 }
 
+// killOnce is kill once the log says that a key was counted: the log is written behind
+// the answers, and what it lacks when the program ends was counted for no test.
+func (d *daemon) killOnce(key string) error {
+	counts := func(e entry) bool { return e.field("msg") == "add" && e.field("key") == key }
+	if _, err := d.log.await(key+" to be counted", counts); err != nil {
+		return err
+	}
+	return d.kill()
+}
+
 // kill ends the program without giving it a chance.
 func (d *daemon) kill() error {
 	d.end(syscall.SIGKILL)

@@ -151,12 +151,16 @@ func movesClock(how string) (func(*play) error, error) {
 	return func(p *play) error { return p.clock.move(how) }, nil
 }
 
-// changesMilter: milter idle, sessions N, reload FILE [fails], drain, stop, kill or
-// start.
+// changesMilter: milter idle, sessions N, reload FILE [fails], drain, stop, kill once KEY
+// counts, or start.
 func changesMilter(how string) (func(*play) error, error) {
 	if n, ok := strings.CutPrefix(how, "sessions "); ok {
 		n, err := strconv.Atoi(n)
 		return func(p *play) error { return p.milter.sessions(n) }, err
+	}
+	if key, ok := strings.CutPrefix(how, "kill once "); ok {
+		key = strings.TrimSuffix(key, " counts")
+		return func(p *play) error { return p.milter.killOnce(key) }, nil
 	}
 	if file, ok := strings.CutPrefix(how, "reload "); ok {
 		says := reloaded
@@ -169,11 +173,10 @@ func changesMilter(how string) (func(*play) error, error) {
 		"idle":  (*daemon).idle,
 		"drain": (*daemon).drain,
 		"stop":  (*daemon).stop,
-		"kill":  (*daemon).kill,
 		"start": (*daemon).start,
 	}[how]
 	if !ok {
-		return nil, fmt.Errorf("%q; write milter idle, sessions N, reload FILE [fails], drain, stop, kill or start", how)
+		return nil, fmt.Errorf("%q; write milter idle, sessions N, reload FILE [fails], drain, stop, kill once KEY counts, or start", how)
 	}
 	return func(p *play) error { return do(p.milter) }, nil
 }
