@@ -63,7 +63,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		}
 		k.maintainer = &history.Maintainer{Dir: h.Dir, Retention: h.Retention, MaxSize: h.MaxSize, MinCount: h.MinCount, Log: log, Now: now}
 		takers = append(takers, k.history)
-		o.Replayed, o.Needed = k.history.Replayed, k.history.Needed
+		o.Replayed, o.Needed = k.replayed(conf), k.history.Needed
 	}
 	if conf.Cluster != nil {
 		o.Node = conf.Cluster.Node
@@ -92,6 +92,19 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 		k.collector = deltas.New(last, takers...)
 	}
 	return k, nil
+}
+
+// replayed tells the history a batch of the journal. That does not say what replicates,
+// which a manager writes and this node does not.
+func (k *keeping) replayed(conf *config.Config) func(*deltas.Batch) {
+	return func(b *deltas.Batch) {
+		for i := range b.Series {
+			if s := conf.Policy.Find(b.Series[i].Definition.Name); s != nil {
+				b.Series[i].Replicate = s.Replicate
+			}
+		}
+		k.history.Replayed(b)
+	}
 }
 
 // openCluster makes this node a part of the cluster, which begins with start; the state
