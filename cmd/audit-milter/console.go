@@ -40,7 +40,7 @@ that --config names, else by ` + adminEnv + `, else at ` + defaultAdmin + `.`
 func (c *console) speaks(cmd *cobra.Command) *cobra.Command {
 	cmd.Long += findDaemon
 	f := cmd.Flags()
-	f.StringVar(&c.address, "admin", "", "the daemon's `address`: unix:/path or http://host:port")
+	f.StringVar(&c.address, "admin", "", "the daemon's `address`: unix:/path, http://host:port or https://host:port")
 	f.StringVar(&c.tokenFile, "token-file", "", "the `file` with the token that http needs")
 	f.StringVar(&c.config, "config", "", "the daemon's configuration `file`, which says where it listens")
 	return cmd

@@ -25,8 +25,13 @@ that have not done so yet is told.
 		Example: `  audit-milter remove connections 192.0.2.7
   audit-milter remove connections 192.0.2.0/24
   audit-milter remove --penalty directory-harvest 192.0.2.7`,
-		Args:              between(1, 2, "remove takes a series and a key, such as connections 192.0.2.7"),
-		ValidArgsFunction: c.completeSeries,
+		Args: between(1, 2, "remove takes a series and a key, such as connections 192.0.2.7"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			if rule != "" { // then the first argument is the key
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return c.completeSeries(cmd, args, begun)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what := admin.Remove{Rule: rule, Key: args[len(args)-1]}
 			switch {
