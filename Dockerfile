@@ -2,7 +2,13 @@
 # certificates that TLS needs, and a directory for its state.
 #
 #   docker build -t audit-milter .
-#   docker run --rm -v ./config.yaml:/etc/audit-milter/config.yaml:ro audit-milter
+#   docker run --rm --hostname mx1 -p 127.0.0.1:9900:9900 \
+#     -v ./config.yaml:/etc/audit-milter/config.yaml:ro -v audit-milter:/var/lib/audit-milter audit-milter
+#
+# A container has a loopback and addresses of its own. So the configuration needs
+# listen: {socket: "inet:0.0.0.0:9900", allow: [172.17.0.0/16]}, the network of Docker's
+# bridge, and a list of the host's own addresses, if they are not to be limited. Without
+# --hostname each container has another name, which is that of the node.
 #
 # docker-compose.yml runs a cluster of it.
 
