@@ -61,3 +61,20 @@ func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
 		t.Errorf("logged %s", log)
 	}
 }
+
+// Behind an answer of 101 the connection is no more HTTP's, whose time-outs end nothing then.
+func TestAWebhookThatSwitchesProtocols(t *testing.T) {
+	h, asked := newHangingHook(t, func(w http.ResponseWriter) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "chat")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		w.(http.Flusher).Flush()
+	})
+	p := open(t, h.everyone(""))
+	p.rcpt("alice")
+	<-asked
+	p.notifier.Close(time.Second)
+	if log := p.log.take(); !strings.Contains(log, `msg="a notification was not delivered"`) || !strings.Contains(log, `error="the webhook answers 101 Switching Protocols: "`) {
+		t.Errorf("logged %s", log)
+	}
+}

@@ -77,7 +77,10 @@ func answered(response *http.Response) error {
 	if response.StatusCode/100 == 2 {
 		return nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(response.Body, maxSaid)) // for people; what there is of it will do
+	var text []byte                                           // for people; what there is of it will do
+	if response.StatusCode != http.StatusSwitchingProtocols { // behind which the end of ctx ends no reading
+		text, _ = io.ReadAll(io.LimitReader(response.Body, maxSaid))
+	}
 	err := fmt.Errorf("the webhook answers %s: %s", said(response.Status), said(string(bytes.TrimSpace(text))))
 	switch code := response.StatusCode; {
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
