@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +29,28 @@ type Row struct {
 // all of them or, if one is wrong, none.
 type Load struct {
 	Series string `json:"series"`
-	Rows   []Row  `json:"rows"`
+	Rows   Rows   `json:"rows"`
+}
+
+// Rows are decoded up to the first one that is too many: of short ones a request has
+// room for so many that they would take a hundred times its size.
+type Rows []Row
+
+// UnmarshalJSON takes no more than MaxRows+1 of them.
+func (r *Rows) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if begin, err := d.Token(); err != nil || begin != json.Delim('[') {
+		return json.Unmarshal(data, (*[]Row)(r)) // null, or its error
+	}
+	for d.More() && len(*r) <= MaxRows {
+		var row Row
+		if err := d.Decode(&row); err != nil {
+			return err
+		}
+		*r = append(*r, row)
+	}
+	return nil
 }
 
 // MaxRows is how many rows one request can have.
@@ -48,7 +71,7 @@ func load(q *question, l Load) (Loaded, error) {
 	c := to.Counter
 	s, err := addable(c)
 	if err == nil && len(l.Rows) > MaxRows {
-		err = fmt.Errorf("a request has at most %d rows, not %d", MaxRows, len(l.Rows))
+		err = fmt.Errorf("a request has at most %d rows", MaxRows)
 	}
 	if err != nil {
 		return Loaded{}, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +115,7 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 		}
 	}
 	many := `POST /api/v1/load {"series":"connections","rows":[` + strings.Repeat(good+",", 1000) + good + `]}`
-	if got := s.request(client, many, asJSON); got != `400 {"error":"a request has at most 1000 rows, not 1001"}` {
+	if got := s.request(client, many, asJSON); got != `400 {"error":"a request has at most 1000 rows"}` {
 		t.Errorf("got %s", got)
 	}
 	if n := s.engine.Counter("connections").Len(); n != 0 {
@@ -129,6 +130,42 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 	got = s.request(client, "GET /api/v1/ip?address=192.0.2.7")
 	if want := `200 {"address":"192.0.2.7","series":[{"series":"open_sessions","interval_seconds":0,"counts":[0]},{"series":"connections","interval_seconds":300,"counts":[1,4,0,0,0,0]},{"series":"clients4","interval_seconds":3600,"counts":[0,0]}]}`; got != want {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Of as many rows as a request has room for, no more are made than there may be.
+func TestLoadOfTooManyRowsTakesLittleMemory(t *testing.T) {
+	s := serve(t, plain, "")
+	client := s.bySocket()
+	many := `POST /api/v1/load {"series":"connections","rows":[` + strings.Repeat("{},", 690_000) + `{}]}`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got := s.request(client, many, asJSON)
+	runtime.ReadMemStats(&after)
+	if got != `400 {"error":"a request has at most 1000 rows"}` {
+		t.Errorf("got %s", got)
+	}
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 30 {
+		t.Errorf("it took %d MiB", took)
+	}
+}
+
+// What is wrong with rows is told as of any other JSON.
+func TestRowsThatAreNone(t *testing.T) {
+	s := serve(t, plain, "")
+	client := s.bySocket()
+	const none = "the JSON is not what is needed here: "
+	for _, row := range []struct{ rows, want string }{
+		{`null`, `200 {"series":"users","loaded":0,"too_old":[]}`},
+		{`[]`, `200 {"series":"users","loaded":0,"too_old":[]}`},
+		{`{}`, `400 {"error":"` + none + `cannot unmarshal object into Go struct field Load.rows of type []admin.Row"}`},
+		{`[1]`, `400 {"error":"` + none + `cannot unmarshal number into Go struct field Load.rows of type admin.Row"}`},
+		{`[{"amount":1}]`, `400 {"error":"` + none + `unknown field \"amount\""}`},
+		{`[{"key":"a"}`, `400 {"error":"` + none + `invalid character '}' after array element"}`},
+	} {
+		if got := s.request(client, `POST /api/v1/load {"series":"users","rows":`+row.rows+`}`, asJSON); got != row.want {
+			t.Errorf("%s: got  %s\nwant %s", row.rows, got, row.want)
+		}
 	}
 }
 
