@@ -27,7 +27,7 @@ type Client struct {
 // connect yet.
 func NewClient(address, token string) (*Client, error) {
 	c := &Client{address: address, base: address, token: token}
-	transport := &http.Transport{ResponseHeaderTimeout: requestTime, IdleConnTimeout: idleTime}
+	transport := &http.Transport{TLSHandshakeTimeout: requestTime, ResponseHeaderTimeout: requestTime, IdleConnTimeout: idleTime}
 	c.http = &http.Client{Transport: transport}
 	path, isPath := strings.CutPrefix(address, "unix:")
 	switch {
