@@ -15,6 +15,7 @@ import (
 
 	"github.com/audit-milter/audit-milter/internal/admin"
 	"github.com/audit-milter/audit-milter/internal/config"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // defaultAdmin is where the packaged service listens.
@@ -144,8 +145,22 @@ func tell[A any](cmd *cobra.Command, c *console, show func(io.Writer, A), reques
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return fmt.Errorf("the answer of %s is not that of this version: %w", d.Address(), err)
 	}
-	show(cmd.OutOrStdout(), answer)
+	show(legible{cmd.OutOrStdout()}, answer)
 	return nil
+}
+
+// legible lets a terminal obey nothing of an answer: who gave it may be anybody.
+type legible struct{ io.Writer }
+
+func (l legible) Write(p []byte) (int, error) {
+	lines := strings.Split(string(p), "\n")
+	for i, line := range lines {
+		lines[i] = policy.Printable(line)
+	}
+	if _, err := io.WriteString(l.Writer, strings.Join(lines, "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // table writes aligned columns.

@@ -141,7 +141,7 @@ func fires(r admin.RuleState) string {
 
 func printConditionState(out io.Writer, word string, c admin.ConditionState, at time.Time) {
 	fmt.Fprintf(out, "  %s %s\n    ", word, c.Condition)
-	if c.Holds == "depends" {
+	if c.Holds == "depends" || c.Reading == nil {
 		fmt.Fprintf(out, "depends on the %s of an event\n", c.DependsOn)
 		return
 	}

@@ -149,15 +149,21 @@ func (l *loading) send() error {
 	}
 	l.loaded.Loaded += answer.Loaded
 	for _, row := range answer.TooOld {
+		if !l.has(row) {
+			return fmt.Errorf("the answer of %s is not that of this version: row %d of %d is too old", l.daemon.Address(), row, len(l.rows))
+		}
 		l.loaded.Skipped = append(l.loaded.Skipped, l.lines[row])
 	}
 	l.rows, l.lines = l.rows[:0], l.lines[:0]
 	return nil
 }
 
+// has reports whether a row is one of those that were sent.
+func (l *loading) has(row int) bool { return 0 <= row && row < len(l.lines) }
+
 // told adds to an error which line it is about, and what happened before.
 func (l *loading) told(err error) error {
-	if e, ok := errors.AsType[admin.Error](err); ok && e.Row != nil {
+	if e, ok := errors.AsType[admin.Error](err); ok && e.Row != nil && l.has(*e.Row) {
 		err = fmt.Errorf("%s: line %d: %w", l.path, l.lines[*e.Row], e)
 	}
 	if l.loaded.Loaded > 0 {

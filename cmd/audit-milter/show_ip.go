@@ -49,7 +49,7 @@ func printIP(out io.Writer, ip admin.IP) {
 // Connections, since its seconds follow.
 func shownName(series string) string {
 	kind, _, monitor := strings.Cut(series, "/")
-	if !monitor {
+	if !monitor || kind == "" {
 		return series
 	}
 	return strings.ToUpper(kind[:1]) + kind[1:]

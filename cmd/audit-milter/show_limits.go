@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -42,7 +43,7 @@ func printLimits(out io.Writer, a admin.Limits) {
 	table(out, func(w io.Writer) {
 		fmt.Fprintln(w, "PERCENT\tCOUNT\tTHRESHOLD\tKEY\tRULE\tSERIES\tWINDOWS\tHOLDS")
 		for _, n := range a.Limits {
-			r := n.Reading
+			r := cmp.Or(n.Reading, &admin.Reading{})
 			fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Percent, r.Count, thresholdText(r), policy.Printable(r.Key), n.Rule, r.Series, windowsOf(r), yesNo(n.Holds))
 		}
 	})
