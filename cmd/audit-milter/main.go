@@ -60,7 +60,7 @@ func run(args []string) int {
 		Use:           "audit-milter",
 		Short:         "Counts mail in rolling windows and refuses abuse on what it counted",
 		Version:       programVersion(),
-		Args:          cobra.NoArgs,
+		Args:          noSuchCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -70,7 +70,8 @@ func run(args []string) int {
 	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
 		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), explainCommand(),
 		exportCommand(), loadCommand(), reloadCommand(), historyCommand())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	refuseUnknown(root)
+	root.SetFlagErrorFunc(wrongFlag)
 	root.SetArgs(withNegative(args))
 	out := &output{file: os.Stdout}
 	root.SetOut(out)
