@@ -122,11 +122,20 @@ func (c *checker) known(place at, terms []placed, stages StageSet) {
 	}
 }
 
-// when checks what an expression reads. A sender is empty only where the refusal was
+// when checks what an expression reads, and the rules that it names. A sender is empty only where the refusal was
 // before mail.
 func (c *checker) when(place at, w *When, stages StageSet) {
 	c.known(place, w.terms(), stages)
-	if w == nil || stages.Has(Refused) {
+	if w == nil {
+		return
+	}
+	for _, r := range w.rules {
+		if names := c.policy.ruleNames(); !slices.Contains(names, r.name) {
+			err := fmt.Errorf("when: %w", UnknownError{"rule", r.name, names})
+			c.errors = append(c.errors, &FieldError{place, err, r.offset})
+		}
+	}
+	if stages.Has(Refused) {
 		return
 	}
 	for _, offset := range w.unset {

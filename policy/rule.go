@@ -105,6 +105,14 @@ func (p *Policy) seriesNames() []string {
 	return append(names, OpenSessions)
 }
 
+func (p *Policy) ruleNames() []string {
+	names := make([]string, len(p.Rules))
+	for i, r := range p.Rules {
+		names[i] = r.Name
+	}
+	return names
+}
+
 // key is a condition's key: its own, or the one that the series' adds share.
 func (p *Policy) key(c *Condition) Key {
 	s := p.Find(c.Series)

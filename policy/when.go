@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -25,7 +26,14 @@ type When struct {
 	read    []placed
 	reads   AttributeSet // the same
 	unset   []int        // where a sender is compared with "", in bytes
+	rules   []ruleName   // that the rule is compared with
 	scope   scope        // how long an answer holds
+}
+
+// ruleName is the name of a rule in an expression, and where it stands, in bytes.
+type ruleName struct {
+	name   string
+	offset int
 }
 
 // SyntaxError is a mistake inside a text of the configuration.
@@ -61,6 +69,9 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	w := &When{source: source, program: program, read: c.read}
 	for _, n := range c.unset {
 		w.unset = append(w.unset, byteOffset(source, n.Location().From))
+	}
+	for _, n := range c.rules {
+		w.rules = append(w.rules, ruleName{n.Value, byteOffset(source, n.Location().From)})
 	}
 	for i := range w.read {
 		w.read[i].offset = byteOffset(source, w.read[i].offset)
@@ -193,6 +204,7 @@ type whenCompiler struct {
 	header   []*ast.IdentifierNode // uses of `header` without a name behind it, so far
 	declared []string              // let x = …
 	unset    []ast.Node            // "" that a sender is compared with
+	rules    []*ast.StringNode     // what the rule is compared with
 	mistakes []*file.Error
 }
 
@@ -309,6 +321,8 @@ func (c *whenCompiler) checkSpelling(attribute, texts ast.Node, operator string)
 			switch {
 			case ok && a == Sender && text.Value == "" && isWhole(operator):
 				c.unset = append(c.unset, node)
+			case ok && a == RuleName && text.Value != "" && isWhole(operator):
+				c.rules = append(c.rules, text)
 			case ok && a.Kind() != Number && !asReceived(a):
 				err = a.checkSpelling(text.Value, operator)
 			}
@@ -349,7 +363,7 @@ func (a Attribute) checkSpelling(text, operator string) error {
 	spelt, lower := text, strings.ToLower(text)
 	switch {
 	case operator == "matches":
-		if re, err := syntax.Parse(text, syntax.Perl); err == nil && hasCapitals(re) {
+		if re, err := syntax.Parse(text, syntax.Perl); err == nil && needsCapitals(re) {
 			return fmt.Errorf("%s is always lower case; write small letters, or (?i) in front", a)
 		}
 		return nil
@@ -363,6 +377,8 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
 		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
+	case ofDomain[a] == a && len(text) > 1 && strings.Contains(text, "@"):
+		return a.checkDomain(text, operator)
 	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':
 		return fmt.Errorf("%s is an enhanced status code, such as 5.1.1, not %q", a, text)
 	case whole:
@@ -377,6 +393,19 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return fmt.Errorf("%s is always lower case; write %q", a, spelt)
 	}
 	return fmt.Errorf("%s is spelled otherwise; write %q", a, spelt)
+}
+
+// checkDomain is about an address that is written where its domain alone is compared.
+func (a Attribute) checkDomain(text, operator string) error {
+	if isWhole(operator) {
+		operator = "=="
+	}
+	right := map[Attribute]string{
+		SenderDomain:    fmt.Sprintf("sender %s %q", operator, text),
+		RecipientDomain: fmt.Sprintf("recipient %s %q", operator, text),
+		FromDomain:      fmt.Sprintf("from_domain == %q", domainOf(text)),
+	}
+	return fmt.Errorf("%s is what is behind the @, and %q has one; write %s", a, text, right[a])
 }
 
 // endsInside reports whether the last number of an address's beginning may go on: 2
@@ -397,13 +426,31 @@ func parsed(text string) string {
 	return spelt
 }
 
-// hasCapitals reports whether a regular expression has letters that only capitals match.
-func hasCapitals(re *syntax.Regexp) bool {
-	if re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase == 0 {
-		return string(re.Rune) != strings.ToLower(string(re.Rune))
+// needsCapitals reports whether a regular expression matches only texts with capitals.
+func needsCapitals(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return re.Flags&syntax.FoldCase == 0 && slices.ContainsFunc(re.Rune, isCapital)
+	case syntax.OpCharClass:
+		for i := 0; i < len(re.Rune); i += 2 {
+			for r := re.Rune[i]; r <= re.Rune[i+1]; r++ {
+				if !isCapital(r) {
+					return false
+				}
+			}
+		}
+		return len(re.Rune) > 0
+	case syntax.OpAlternate:
+		return !slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return !needsCapitals(sub) })
+	case syntax.OpStar, syntax.OpQuest:
+		return false
+	case syntax.OpRepeat:
+		return re.Min > 0 && needsCapitals(re.Sub[0])
 	}
-	return slices.ContainsFunc(re.Sub, hasCapitals)
+	return slices.ContainsFunc(re.Sub, needsCapitals)
 }
+
+func isCapital(r rune) bool { return unicode.ToLower(r) != r }
 
 func (c *whenCompiler) mistake(n ast.Node, err error) {
 	c.mistakes = append(c.mistakes, &file.Error{Location: n.Location(), Message: err.Error(), Prev: err})

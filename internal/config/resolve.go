@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ func (d *decoder) check() {
 	for _, section := range []string{"series", "rules"} { // rules may echo what is wrong with their series
 		var own []*policy.FieldError
 		for _, e := range errs {
-			if e.Path[0] == section && !d.echo(e.Path) {
+			if e.Path[0] == section && !d.echo(e.Path) && !d.lostRule(e) {
 				own = append(own, e)
 			}
 		}
@@ -184,6 +185,19 @@ func (d *decoder) lostSeries(name string) bool {
 		return d.top.unsure("monitors")
 	}
 	return d.lostSection("series")
+}
+
+// lostRule reports whether an error is about a rule that is unknown, and may be there
+// under a name that was not understood.
+func (d *decoder) lostRule(e *policy.FieldError) bool {
+	unknown, ok := errors.AsType[policy.UnknownError](e.Err)
+	if !ok || unknown.What != "rule" {
+		return false
+	}
+	rules := d.top.child("rules")
+	return d.lostSection("rules") || rules != nil && slices.ContainsFunc(rules.Content, func(r *yaml.Node) bool {
+		return d.top.of(r, "").unsure("name")
+	})
 }
 
 // unsure reports whether what one of a mapping's keys says is in doubt: a

@@ -46,6 +46,21 @@ rules:
 `, `f:2:16: list "bulk": unknown key "strng"; did you mean string?
 f:5:34: rule "near": when: near is a list of networks; only an address, such as client_address, can be in it
 f:6:51: rule "far": when: unknown list "far"; there is near`},
+		{"a rule's name that is misspelt hides who names it", `
+series: {refused: {type: ip, interval: 5m, windows: 3, add: {at: refused, when: rule == "flood"}}}
+rules:
+  - {nam: flood, at: connect, then: reject}
+`, `f:4:6: rule 1: unknown key "nam"; did you mean name?`},
+		{"a misspelt key of a rule hides nothing", `
+series: {refused: {type: ip, interval: 5m, windows: 3, add: {at: refused, when: rule == "flod"}}}
+rules:
+  - {name: flood, at: connect, tehn: reject}
+`, `f:2:89: series "refused": when: unknown rule "flod"; did you mean flood?
+f:4:32: rule "flood": unknown key "tehn"; did you mean then?`},
+		{"misspelt rules hide their names", `
+series: {refused: {type: ip, interval: 5m, windows: 3, add: {at: refused, when: rule == "flood"}}}
+rulse: [{name: flood, at: connect, then: reject}]
+`, `f:3:1: unknown key "rulse"; did you mean rules?`},
 		{"a wrong stage hides nothing", `
 series:
   connections: {type: string, interval: 5m, windows: 3, add: {at: [conect, mail], key: recipient}}
