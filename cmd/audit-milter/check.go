@@ -83,9 +83,29 @@ func describe(out io.Writer, conf *config.Config) {
 	describeSeries(out, p)
 	describeRules(out, p)
 	fmt.Fprintln(out, "\nNotes")
-	for _, note := range slices.Concat(p.Notes(), notifyNotes(conf), historyNotes(conf)) {
+	for _, note := range slices.Concat(p.Notes(), sessionNotes(conf), notifyNotes(conf), historyNotes(conf)) {
 		fmt.Fprintf(out, "  - %s\n", note)
 	}
+}
+
+// sessionNotes name the rules that wait for more open sessions than this node serves.
+// After a reload that lowers max_sessions there may be more for a while.
+func sessionNotes(conf *config.Config) (notes []string) {
+	for _, r := range conf.Policy.Rules {
+		for _, c := range slices.Concat(r.If, r.Any) {
+			most := int64(conf.MaxSessions)
+			if c.Op == policy.Above {
+				most--
+			}
+			switch {
+			case c.Series != policy.OpenSessions || c.Threshold.Unit != policy.Plain || c.Table != nil || c.Op != policy.Above && c.Op != policy.AtLeast:
+			case conf.Cluster != nil && c.Scope != policy.NodeScope: // all nodes together may have more
+			case c.Threshold.N > most:
+				notes = append(notes, fmt.Sprintf("rule %s: no more than max_sessions %d are open, so open_sessions is never %s %s", r.Name, conf.MaxSessions, strings.ReplaceAll(c.Op.String(), "_", " "), c.Threshold))
+			}
+		}
+	}
+	return notes
 }
 
 // notifyNotes name the targets that no rule names.
