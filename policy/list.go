@@ -143,5 +143,22 @@ func (l *List) hasText(s string) bool {
 	return false
 }
 
+// texts yields the entries that are no networks, as they are normalised.
+func (l *List) texts(yield func(string) bool) {
+	e := l.entries.Load()
+	_ = yieldTexts(e.exact, "", yield) && yieldTexts(e.domains, "@", yield) && yieldTexts(e.below, ".", yield)
+}
+
+// yieldTexts yields the keys of a map with something in front, and reports whether more
+// are wanted.
+func yieldTexts[V any](of map[string]V, front string, yield func(string) bool) bool {
+	for text := range of {
+		if !yield(front + text) {
+			return false
+		}
+	}
+	return true
+}
+
 // domainOf is the domain that a text ends in behind an @, or the whole text.
 func domainOf(text string) string { return text[strings.LastIndexByte(text, '@')+1:] }

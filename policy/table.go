@@ -159,6 +159,12 @@ func (t *Table) number(key series.Key, m series.Mask) (n int64, ok bool) {
 	return n, ok
 }
 
+// texts yields the keys that are no networks, as they are normalised.
+func (t *Table) texts(yield func(string) bool) {
+	rows := t.rows.Load()
+	_ = yieldTexts(rows.exact, "", yield) && yieldTexts(rows.domains, "@", yield)
+}
+
 // looksLikeAddr keeps the other texts from being parsed, whose errors take memory.
 func looksLikeAddr(text string) bool {
 	return strings.ContainsAny(text, ".:") && strings.Trim(text, "0123456789abcdef.:") == ""

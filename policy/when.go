@@ -27,6 +27,7 @@ type When struct {
 	reads   AttributeSet // the same
 	unset   []int        // where a sender is compared with "", in bytes
 	rules   []ruleName   // that the rule is compared with
+	asks    []ask        // of lists
 	scope   scope        // how long an answer holds
 }
 
@@ -34,6 +35,14 @@ type When struct {
 type ruleName struct {
 	name   string
 	offset int
+}
+
+// ask is what stands before `in` and a list.
+type ask struct {
+	name string // the list's
+	list *List
+	of   Term
+	term bool // it is of, and not made of it
 }
 
 // SyntaxError is a mistake inside a text of the configuration.
@@ -66,7 +75,7 @@ func CompileWhen(source string, lists map[string]*List) (*When, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	w := &When{source: source, program: program, read: c.read}
+	w := &When{source: source, program: program, read: c.read, asks: c.asks}
 	for _, n := range c.unset {
 		w.unset = append(w.unset, byteOffset(source, n.Location().From))
 	}
@@ -205,6 +214,7 @@ type whenCompiler struct {
 	declared []string              // let x = …
 	unset    []ast.Node            // "" that a sender is compared with
 	rules    []*ast.StringNode     // what the rule is compared with
+	asks     []ask
 	mistakes []*file.Error
 }
 
@@ -273,6 +283,8 @@ func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
 	if c.lists[name.Value].kind == CIDRList && kindOf(n.Left) != Address {
 		c.mistake(n.Left, fmt.Errorf("%s is a list of networks; only an address, such as client_address, can be in it", name.Value))
 	}
+	of, term := termOf(n.Left)
+	c.asks = append(c.asks, ask{name.Value, c.lists[name.Value], of, term})
 	ast.Patch(node, &ast.CallNode{
 		Callee:    &ast.IdentifierNode{Value: listPrefix + name.Value},
 		Arguments: []ast.Node{n.Left},
@@ -281,12 +293,25 @@ func (c *whenCompiler) ask(node *ast.Node, n *ast.BinaryNode) bool {
 }
 
 func kindOf(n ast.Node) Kind {
-	if id, ok := n.(*ast.IdentifierNode); ok {
-		if a, ok := ParseAttribute(id.Value); ok {
-			return a.Kind()
-		}
+	if t, ok := termOf(n); ok {
+		return t.Attribute.Kind()
 	}
 	return Text
+}
+
+// termOf is the attribute or the header that a node is.
+func termOf(n ast.Node) (t Term, ok bool) {
+	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		t.Attribute, ok = ParseAttribute(n.Value)
+	case *ast.MemberNode:
+		of, isName := n.Node.(*ast.IdentifierNode)
+		name, isText := n.Property.(*ast.StringNode)
+		if ok = isName && isText && of.Value == Header.String(); ok {
+			t = Term{Header, name.Value}
+		}
+	}
+	return t, ok
 }
 
 // checkCase refuses a comparison that cannot hold because attributes have one
@@ -377,7 +402,7 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
 		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
-	case ofDomain[a] == a && len(text) > 1 && strings.Contains(text, "@"):
+	case a.isDomain() && len(text) > 1 && strings.Contains(text, "@"):
 		return a.checkDomain(text, operator)
 	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':
 		return fmt.Errorf("%s is an enhanced status code, such as 5.1.1, not %q", a, text)
