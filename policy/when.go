@@ -232,6 +232,22 @@ func (c *whenCompiler) Visit(node *ast.Node) {
 			return
 		}
 		c.checkCase(n)
+		c.checkNil(n)
+	}
+}
+
+// checkNil refuses to compare a value with nil: one that is not there is "".
+func (c *whenCompiler) checkNil(n *ast.BinaryNode) {
+	for _, sides := range [][2]ast.Node{{n.Left, n.Right}, {n.Right, n.Left}} {
+		t, isTerm := termOf(sides[0])
+		if _, isNil := sides[1].(*ast.NilNode); !isNil || !isTerm {
+			continue
+		}
+		none := `""`
+		if t.Attribute.Kind() == Number {
+			none = "0"
+		}
+		c.mistake(sides[1], fmt.Errorf("%s is never nil; where it is not there it is %s", t, none))
 	}
 }
 
@@ -402,6 +418,8 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
 		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
+	case whole && (strings.HasPrefix(text, "*@") || strings.HasPrefix(text, "*.")):
+		return fmt.Errorf("%q: there are no wildcards; write %s endsWith %q", text, a, lower[1:])
 	case a.isDomain() && len(text) > 1 && strings.Contains(text, "@"):
 		return a.checkDomain(text, operator)
 	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':

@@ -48,6 +48,7 @@ func TestWhen(t *testing.T) {
 		`sender_raw matches "^<Some"`:                       true,
 		`helo_name matches "(?i)^CLI[A-Z]+\\."`:             true,
 		`helo_name matches "^(Client|client)\\."`:           true, // the other half can hold
+		`find(["a", "b"], # == sender) == nil`:              true, // a function may say so
 		`helo_name matches "^(WIN-)?[Cc]lient"`:             true,
 		`helo_name matches "^(X|Y){0,2}[^A-Z]"`:             true,
 		`server_address == "" and client_name != "unknown"`: true,
@@ -120,6 +121,11 @@ func TestWhenMistakes(t *testing.T) {
 		{`sender_domain == "alice@example.com"`, 17, `sender_domain is what is behind the @, and "alice@example.com" has one; write sender == "alice@example.com"`},
 		{`from_domain in ["example.com", "a@example.com"]`, 31, `from_domain is what is behind the @, and "a@example.com" has one; write from_domain == "example.com"`},
 		{`recipient_domain endsWith "@example.com"`, 26, `recipient_domain is what is behind the @, and "@example.com" has one; write recipient endsWith "@example.com"`},
+		{`size > 1 and sasl_username != nil`, 30, `sasl_username is never nil; where it is not there it is ""`},
+		{`nil == header["List-Id"]`, 0, `header["List-Id"] is never nil; where it is not there it is ""`},
+		{`size == nil`, 8, `size is never nil; where it is not there it is 0`},
+		{`client_name == "*.example.com"`, 15, `"*.example.com": there are no wildcards; write client_name endsWith ".example.com"`},
+		{`sender in ["a@example.com", "*@example.com"]`, 28, `"*@example.com": there are no wildcards; write sender endsWith "@example.com"`},
 		{`refused_status startsWith "550"`, 26, `refused_status is an enhanced status code, such as 5.1.1, not "550"`},
 		{`client_address startsWith "192.0.2"`, 26, `other networks begin with "192.0.2" too; make a list of this one, and write client_address in NAME`},
 		{`client_address startsWith "2001:db8"`, 26, `other networks begin with "2001:db8" too; make a list of this one, and write client_address in NAME`},
