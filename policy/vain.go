@@ -64,6 +64,16 @@ func (p *Policy) exempts(i int) (later StageSet) {
 	return later
 }
 
+// delayNotes name the rules whose delay has no room.
+func (p *Policy) delayNotes() (notes []string) {
+	for _, r := range p.Rules {
+		if r.Delay > 0 && p.MaxDelayed == 0 {
+			notes = append(notes, fmt.Sprintf("rule %s: max_delayed is 0, so its delay never waits", r.Name))
+		}
+	}
+	return notes
+}
+
 // thresholdNotes name the conditions that nothing meets, or everything.
 func (p *Policy) thresholdNotes() (notes []string) {
 	for _, r := range p.Rules {

@@ -41,6 +41,9 @@ func TestNotesOnWhatIsInVain(t *testing.T) {
   {name: asked, at: mail, when: size > 6, then: reject},
   {name: all, at: mail, then: accept}]`, ""},
 
+		{"nothing waits", `[{name: r, at: mail, when: size > 5, delay: 2s}]
+max_delayed: 0`,
+			"rule r: max_delayed is 0, so its delay never waits"},
 		{"no count is below 0", `[{name: r, at: mail, if: {series: s, at_most: -1}, then: reject}]`,
 			"rule r: no count of s is at most -1, so it holds for none"},
 		{"nor below none", `[{name: r, at: mail, any: [{series: s, below: 1}, {series: s, below: 0}], then: reject}]`,
@@ -73,7 +76,7 @@ rules: `+row.rules))
 		}
 		var got []string
 		for _, note := range conf.Policy.Notes() {
-			if strings.Contains(note, "never asked") || strings.Contains(note, "and never") || strings.Contains(note, "holds for") {
+			if strings.Contains(note, "never asked") || strings.Contains(note, "and never") || strings.Contains(note, "never waits") || strings.Contains(note, "holds for") {
 				got = append(got, note)
 			}
 		}

@@ -118,8 +118,12 @@ func notifyNotes(conf *config.Config) (notes []string) {
 	return notes
 }
 
-// historyNotes name the series that serialize in vain, or elsewhere.
+// historyNotes name the series that serialize in vain, or elsewhere, and say when none
+// does.
 func historyNotes(conf *config.Config) (notes []string) {
+	if conf.History != nil && !slices.ContainsFunc(conf.Policy.Series, func(s *policy.Series) bool { return s.Serialize }) {
+		notes = append(notes, "history: no series has serialize: true, so nothing is kept there")
+	}
 	for _, s := range conf.Policy.Series {
 		if s.Serialize && !conf.History.Takes(s.Name) {
 			notes = append(notes, fmt.Sprintf("series %s: serialize has no effect, since include and exclude of the history leave it out", s.Name))
