@@ -40,6 +40,7 @@ that --config names, else by ` + adminEnv + `, else at ` + defaultAdmin + `.`
 // speaks makes a command one that speaks to the running daemon.
 func (c *console) speaks(cmd *cobra.Command) *cobra.Command {
 	cmd.Long += findDaemon
+	cmd.PreRunE = noEmptyFlag
 	f := cmd.Flags()
 	f.StringVar(&c.address, "admin", "", "the daemon's `address`: unix:/path, http://host:port or https://host:port")
 	f.StringVar(&c.tokenFile, "token-file", "", "the `file` with the token that http needs")

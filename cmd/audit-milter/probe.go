@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,11 +83,15 @@ func (d *dialogue) parse(client string, refusedTo, headers, macros []string) (er
 		return fmt.Errorf("--size %d is negative", d.size)
 	}
 	for _, r := range refusedTo {
-		i := strings.LastIndexByte(r, '=')
-		if i < 1 || i == len(r)-1 {
-			return fmt.Errorf("--refused-to %s lacks its status; write %s=5.1.1", r, strings.TrimSuffix(r, "="))
+		at := strings.LastIndexByte(r, '@')
+		address, status := r, ""
+		if i := strings.LastIndexByte(r, '='); i > at { // in front of the @ it is a part of the address
+			address, status = r[:i], r[i+1:]
 		}
-		d.refusedTo = append(d.refusedTo, refusedRecipient{r[:i], r[i+1:]})
+		if address == "" || !enhancedStatus.MatchString(status) {
+			return fmt.Errorf("--refused-to %s lacks its status; write %s=5.1.1", r, cmp.Or(address, "x@example.org"))
+		}
+		d.refusedTo = append(d.refusedTo, refusedRecipient{address, status})
 	}
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
@@ -103,6 +109,9 @@ func (d *dialogue) parse(client string, refusedTo, headers, macros []string) (er
 	}
 	return nil
 }
+
+// enhancedStatus is a mail server's status of a refusal.
+var enhancedStatus = regexp.MustCompile(`\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\z`)
 
 // macroName is a macro's name as the protocol has it: in braces, unless it is
 // one letter.

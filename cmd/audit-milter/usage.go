@@ -26,6 +26,17 @@ func wrongFlag(_ *cobra.Command, err error) error {
 	return usageError{err}
 }
 
+// noEmptyFlag refuses a text that is given and empty, perhaps since a variable is: an
+// address would be the default's, and a filter none.
+func noEmptyFlag(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" {
+			err = usageError{fmt.Errorf("--%s is empty", f.Name)}
+		}
+	})
+	return err
+}
+
 // noSuchCommand refuses the name of a command that there is not, and guesses.
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
