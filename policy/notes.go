@@ -12,7 +12,7 @@ import (
 // Notes are what an admin should know of a policy that is right: what it costs,
 // and where it may surprise.
 func (p *Policy) Notes() []string {
-	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes(), p.openNotes(), p.unreachedNotes(), p.delayNotes(), p.thresholdNotes(), p.spellingNotes(), p.entryNotes())
+	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes(), p.openNotes(), p.vainNotes())
 }
 
 func (p *Policy) stageNotes() []string {

@@ -10,6 +10,10 @@ import (
 // meets, entries that nothing finds. They are no mistakes, since a rule may be put in
 // front for a day, a count be made negative by hand, and a file change.
 
+func (p *Policy) vainNotes() []string {
+	return slices.Concat(p.unreachedNotes(), p.delayNotes(), p.keyNotes(), p.thresholdNotes(), p.spellingNotes(), p.entryNotes())
+}
+
 // unreachedNotes name the rules that are never asked, since one that nothing restricts
 // decides before them.
 func (p *Policy) unreachedNotes() (notes []string) {
@@ -72,6 +76,32 @@ func (p *Policy) delayNotes() (notes []string) {
 		}
 	}
 	return notes
+}
+
+// keyNotes name the conditions that ask for another key than is counted, such as the
+// domain where the address is.
+func (p *Policy) keyNotes() (notes []string) {
+	for _, r := range p.Rules {
+		for c := range r.conditions() {
+			s := p.Find(c.Series)
+			if s == nil || s.Type.IsAddress() || len(c.Key) == 0 || slices.ContainsFunc(s.Adds, func(a Add) bool { return a.Key.mayBe(c.Key) }) {
+				continue
+			}
+			notes = append(notes, fmt.Sprintf("rule %s: %s is counted for %s, so what it asks for %s is never there", r.Name, s.Name, s.Adds[0].Key, c.Key))
+		}
+	}
+	return notes
+}
+
+// mayBe reports whether the other key may have the same values.
+func (k Key) mayBe(other Key) bool {
+	mailbox := func(a Attribute) bool { return a == Sender || a == Recipient }
+	for i := range k {
+		if len(k) != len(other) || mailbox(k[i].Attribute) && other[i].Attribute.isDomain() || k[i].Attribute.isDomain() && mailbox(other[i].Attribute) {
+			return false
+		}
+	}
+	return true
 }
 
 // thresholdNotes name the conditions that nothing meets, or everything.

@@ -41,6 +41,13 @@ func TestNotesOnWhatIsInVain(t *testing.T) {
   {name: asked, at: mail, when: size > 6, then: reject},
   {name: all, at: mail, then: accept}]`, ""},
 
+		{"a key that is never counted", `[{name: r, at: mail, if: {series: senders, key: sender_domain, above: 5}, then: reject}]`,
+			"rule r: senders is counted for sender, so what it asks for sender_domain is never there"},
+		{"nor with more parts", `[{name: r, at: mail, any: [{series: senders, key: [sender, client_address], above: 5}, {series: senders, key: sender, above: 5}], then: reject}]`,
+			"rule r: senders is counted for sender, so what it asks for sender|client_address is never there"},
+		{"of two keys that are counted one may be asked", `[{name: r, at: rcpt, any: [{series: both, key: recipient_domain, above: 5}, {series: both, key: sender, above: 5}], then: reject}]`, ""},
+		{"a login may be an address, and a recipient a sender", `[{name: r, at: rcpt, any: [{series: senders, key: sasl_username, above: 5}, {series: senders, key: recipient, above: 5}], then: reject}]`, ""},
+
 		{"nothing waits", `[{name: r, at: mail, when: size > 5, delay: 2s}]
 max_delayed: 0`,
 			"rule r: max_delayed is 0, so its delay never waits"},
@@ -69,6 +76,8 @@ max_delayed: 0`,
 series:
   s: {type: ip, interval: 5m, windows: 6, add: {at: connect}}
   credit: {type: ip, interval: 5m, windows: 6, add: [{at: connect}, {at: accepted, count: -1}]}
+  senders: {type: string, interval: 5m, windows: 6, add: {at: mail, key: sender}}
+  both: {type: string, interval: 5m, windows: 6, add: [{at: mail, key: sender}, {at: mail, key: sender_domain}]}
 rules: `+row.rules))
 		if err != nil {
 			t.Errorf("%s: %v", row.name, err)
@@ -76,7 +85,7 @@ rules: `+row.rules))
 		}
 		var got []string
 		for _, note := range conf.Policy.Notes() {
-			if strings.Contains(note, "never asked") || strings.Contains(note, "and never") || strings.Contains(note, "never waits") || strings.Contains(note, "holds for") {
+			if strings.Contains(note, "never asked") || strings.Contains(note, "and never") || strings.Contains(note, "never waits") || strings.Contains(note, "never there") || strings.Contains(note, "holds for") {
 				got = append(got, note)
 			}
 		}
