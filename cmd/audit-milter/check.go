@@ -83,7 +83,7 @@ func describe(out io.Writer, conf *config.Config) {
 	describeSeries(out, p)
 	describeRules(out, p)
 	fmt.Fprintln(out, "\nNotes")
-	for _, note := range slices.Concat(p.Notes(), sessionNotes(conf), notifyNotes(conf), historyNotes(conf)) {
+	for _, note := range slices.Concat(p.Notes(), sessionNotes(conf), idleNotes(conf), notifyNotes(conf), historyNotes(conf)) {
 		fmt.Fprintf(out, "  - %s\n", note)
 	}
 }
@@ -108,6 +108,22 @@ func sessionNotes(conf *config.Config) (notes []string) {
 	return notes
 }
 
+// idleNotes name what no series uses: each has to say that it does.
+func idleNotes(conf *config.Config) (notes []string) {
+	none := func(uses func(*policy.Series) bool) bool { return !slices.ContainsFunc(conf.Policy.Series, uses) }
+	penalty := func(r *policy.Rule) bool { return r.Penalty > 0 }
+	if conf.StateDir != "" && none(func(s *policy.Series) bool { return s.Persist }) && !slices.ContainsFunc(conf.Policy.Rules, penalty) {
+		notes = append(notes, "state_dir: no series has persist: true and no rule a penalty, so nothing is kept there")
+	}
+	if conf.Cluster != nil && none(func(s *policy.Series) bool { return s.Replicate != policy.None }) {
+		notes = append(notes, "cluster: no series has replicate, so each node counts by itself, but for open_sessions and penalties")
+	}
+	if conf.History != nil && none(func(s *policy.Series) bool { return s.Serialize }) {
+		notes = append(notes, "history: no series has serialize: true, so nothing is kept there")
+	}
+	return notes
+}
+
 // notifyNotes name the targets that no rule names.
 func notifyNotes(conf *config.Config) (notes []string) {
 	for _, t := range conf.Notify {
@@ -118,12 +134,8 @@ func notifyNotes(conf *config.Config) (notes []string) {
 	return notes
 }
 
-// historyNotes name the series that serialize in vain, or elsewhere, and say when none
-// does.
+// historyNotes name the series that serialize in vain, or elsewhere.
 func historyNotes(conf *config.Config) (notes []string) {
-	if conf.History != nil && !slices.ContainsFunc(conf.Policy.Series, func(s *policy.Series) bool { return s.Serialize }) {
-		notes = append(notes, "history: no series has serialize: true, so nothing is kept there")
-	}
 	for _, s := range conf.Policy.Series {
 		if s.Serialize && !conf.History.Takes(s.Name) {
 			notes = append(notes, fmt.Sprintf("series %s: serialize has no effect, since include and exclude of the history leave it out", s.Name))
