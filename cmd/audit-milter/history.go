@@ -38,11 +38,11 @@ func (p *historyPlace) uses(cmd *cobra.Command) *cobra.Command {
 	}
 	configFlag(cmd, &p.config)
 	cmd.Flags().Lookup("config").Usage = "the configuration `file` that has a history, unless --dir says where it is"
-	cmd.PreRunE = func(*cobra.Command, []string) error {
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if p.dir == "" && p.config == "" {
 			return usageError{errors.New("--dir DIR is needed, the directory of the history, or --config FILE")}
 		}
-		return nil
+		return noEmptyFlag(cmd, args)
 	}
 	return cmd
 }

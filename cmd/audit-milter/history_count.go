@@ -126,11 +126,6 @@ func (h *historyQuestion) parse(cmd *cobra.Command, args []string) (err error) {
 
 // parseForm reads what the lines are like.
 func (h *historyQuestion) parseForm(cmd *cobra.Command) error {
-	for _, flag := range []string{"key", "prefix", "node"} {
-		if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {
-			return fmt.Errorf("--%s is empty", flag)
-		}
-	}
 	for _, text := range []string{h.Key, h.Prefix} {
 		if lower := strings.ToLower(text); lower != text {
 			return fmt.Errorf("%q: keys are in lower case; write %q", text, lower)
