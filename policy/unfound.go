@@ -118,7 +118,7 @@ func (a Attribute) mayFind(text string) bool {
 	switch {
 	case a.Kind() == Address:
 		return parsed(text) != ""
-	case text[0] == '@' || text[0] == '.': // domains
+	case strings.HasPrefix(text, "@") || strings.HasPrefix(text, "."): // domains
 		return true
 	case a.isDomain():
 		return !strings.Contains(text, "@")
