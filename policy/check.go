@@ -122,8 +122,8 @@ func (c *checker) known(place at, terms []placed, stages StageSet) {
 	}
 }
 
-// when checks what an expression reads, and the rules that it names. A sender is empty only where the refusal was
-// before mail.
+// when checks what an expression reads, and the rules that it names. A sender is empty
+// only where the refusal was before mail.
 func (c *checker) when(place at, w *When, stages StageSet) {
 	c.known(place, w.terms(), stages)
 	if w == nil {
