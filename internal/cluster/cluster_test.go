@@ -493,7 +493,7 @@ func TestASlowLinkTakesSnapshotsOfAnySize(t *testing.T) {
 	s := newServer(t)
 	p := newProxy(t, s)
 	p.rate.Store(50_000)
-	const each = 90_000
+	const each = 60_000
 	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, p.address(), "b", nodeOptions{})
 	for i := range each {
 		a.add(i, 1)
