@@ -91,7 +91,7 @@ func (c Condition) String() string {
 	if c.Sliding {
 		b.WriteString(" sliding")
 	}
-	fmt.Fprintf(&b, " %s %s", c.Op.words(), c.Threshold)
+	fmt.Fprintf(&b, " %s %s", c.Op.Words(), c.Threshold)
 	if c.Table != nil {
 		fmt.Fprintf(&b, ", or what table %s has for the key", c.Table.Name())
 	}

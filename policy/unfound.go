@@ -34,8 +34,16 @@ func (p *Policy) whens() iter.Seq2[string, *When] {
 func (p *Policy) spellingNotes() (notes []string) {
 	for who, w := range p.whens() {
 		for _, a := range w.asks {
-			if a.term && asReceived(a.of.Attribute) {
-				notes = append(notes, fmt.Sprintf("%s: %s is as it was received, and the texts of list %s are lower case; lower(%s) in %s finds capitals too", who, a.of, a.name, a.of, a.name))
+			if !a.term || !asReceived(a.of.Attribute) || a.of.Attribute == RuleName {
+				continue
+			}
+			right := fmt.Sprintf("lower(%s) in %s finds capitals too", a.of, a.name)
+			if plain := map[Attribute]Attribute{SenderRaw: Sender, RecipientRaw: Recipient}[a.of.Attribute]; plain != 0 {
+				right = fmt.Sprintf("write %s in %s", plain, a.name)
+			}
+			note := fmt.Sprintf("%s: %s is as it was received, and the texts of list %s are in lower case and without brackets; %s", who, a.of, a.name, right)
+			if !slices.Contains(notes, note) { // several adds may share an expression
+				notes = append(notes, note)
 			}
 		}
 	}
@@ -93,12 +101,11 @@ func (p *Policy) entryNotes() (notes []string) {
 		if vain == nil {
 			continue
 		}
-		slices.Sort(vain)
-		more := ""
+		first, more := slices.Min(vain), ""
 		if len(vain) > 1 {
 			more = fmt.Sprintf(" and %d more", len(vain)-1)
 		}
-		notes = append(notes, fmt.Sprintf("%s: no %s is spelt like %s%s; %s", l.what, l.asking(), Printable(vain[0]), more, l.terms[0].Attribute.right(vain[0])))
+		notes = append(notes, fmt.Sprintf("%s: no %s is spelt like %s%s; %s", l.what, l.asking(), Printable(first), more, l.right(first)))
 	}
 	return notes
 }
@@ -112,18 +119,27 @@ func (l *lookup) asking() string {
 	return strings.Join(names, " or ")
 }
 
+// right is what to write for a text that no term finds: of the terms, the one that it may
+// be meant for counts.
+func (l *lookup) right(text string) string {
+	_, err := netip.ParsePrefix(text)
+	i := slices.IndexFunc(l.terms, func(t Term) bool { return (t.Attribute.Kind() == Address) == (err == nil) })
+	return l.terms[max(i, 0)].Attribute.right(text)
+}
+
 // mayFind reports whether a value of the attribute may be spelt like a text of a list or
-// a table. A sender or recipient without a domain may be, but hardly with a dot.
+// a table. A sender or recipient without a domain may be, but hardly with a dot, unless
+// the domain is told otherwise, as by joe%example.com or example.com!joe.
 func (a Attribute) mayFind(text string) bool {
 	switch {
 	case a.Kind() == Address:
-		return parsed(text) != ""
+		return parsed(strings.TrimPrefix(text, "@")) != ""
 	case strings.HasPrefix(text, "@") || strings.HasPrefix(text, "."): // domains
 		return true
 	case a.isDomain():
 		return !strings.Contains(text, "@")
 	case a == Sender || a == Recipient:
-		return strings.Contains(text, "@") || !strings.Contains(text, ".")
+		return strings.ContainsAny(text, "@%!") || !strings.Contains(text, ".")
 	}
 	return true
 }
@@ -144,5 +160,5 @@ func (a Attribute) right(text string) string {
 	case a.isDomain():
 		return "a domain is what is behind the @"
 	}
-	return "for all of a domain write @example.com"
+	return "for all of a domain write @example.com; a dot in a local part alone is rare"
 }

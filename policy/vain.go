@@ -87,7 +87,13 @@ func (p *Policy) keyNotes() (notes []string) {
 			if s == nil || s.Type.IsAddress() || len(c.Key) == 0 || slices.ContainsFunc(s.Adds, func(a Add) bool { return a.Key.mayBe(c.Key) }) {
 				continue
 			}
-			notes = append(notes, fmt.Sprintf("rule %s: %s is counted for %s, so what it asks for %s is never there", r.Name, s.Name, s.Adds[0].Key, c.Key))
+			var counted []string
+			for _, a := range s.Adds {
+				if key := a.Key.String(); !slices.Contains(counted, key) {
+					counted = append(counted, key)
+				}
+			}
+			notes = append(notes, fmt.Sprintf("rule %s: %s is counted for %s, so what it asks for %s is never there", r.Name, s.Name, strings.Join(counted, " and "), c.Key))
 		}
 	}
 	return notes
@@ -134,11 +140,11 @@ func (p *Policy) extreme(r *Rule, c *Condition) string {
 	}
 	switch {
 	case c.Op == Below && n <= 0, c.Op == AtMost && n < least:
-		return fmt.Sprintf("no count of %s is %s %s%s, so it holds for none", c.Series, c.Op.words(), c.Threshold, whose)
+		return fmt.Sprintf("no count of %s is %s %s%s, so it holds for none", c.Series, c.Op.Words(), c.Threshold, whose)
 	case c.Threshold.Unit == Plain && r.Then != Continue && (c.Op == Above && n < 0 || c.Op == AtLeast && n <= 0):
-		return fmt.Sprintf("every count of %s is %s %s%s, so it holds for all", c.Series, c.Op.words(), c.Threshold, whose)
+		return fmt.Sprintf("every count of %s is %s %s%s, so it holds for every key that there is", c.Series, c.Op.Words(), c.Threshold, whose)
 	case c.Threshold.Unit == Percent && c.isPart() && (c.Op == Above && n >= c.Threshold.all() || c.Op == AtLeast && n > c.Threshold.all()):
-		return fmt.Sprintf("windows %s of %s are a part of what they are compared with, and never %s %s of it", windowsText(c.From, c.To), c.Series, c.Op.words(), c.Threshold)
+		return fmt.Sprintf("windows %s of %s are a part of what they are compared with, and never %s %s of it", windowsText(c.From, c.To), c.Series, c.Op.Words(), c.Threshold)
 	}
 	return ""
 }

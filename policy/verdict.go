@@ -90,9 +90,9 @@ func (v *Verdict) sentence() string {
 	var b strings.Builder
 	b.Grow(192) // most fit
 	if v.Penalty > 0 {
-		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.Subject(), v.Series, v.Op.words(), v.Threshold)
+		fmt.Fprintf(&b, "%s: penalty for %s, whose count in %s was %s %s", v.Rule, v.Subject(), v.Series, v.Op.Words(), v.Threshold)
 	} else {
-		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %s", v.Rule, v.Count, v.Series, v.Subject(), v.span(), v.Op.words(), v.Threshold.String())
+		fmt.Fprintf(&b, "%s: %d in %s for %s %s, %s %s", v.Rule, v.Count, v.Series, v.Subject(), v.span(), v.Op.Words(), v.Threshold.String())
 		b.WriteString(v.base())
 	}
 	if v.Action == Tempfail || v.Action == Disconnect {
@@ -189,8 +189,8 @@ func (v *Verdict) number(p placeholder) string {
 	panic("policy: unknown placeholder " + string(p))
 }
 
-// words is the comparison as a sentence has it.
-func (o Op) words() string { return strings.ReplaceAll(o.String(), "_", " ") }
+// Words is the comparison as a sentence has it.
+func (o Op) Words() string { return strings.ReplaceAll(o.String(), "_", " ") }
 
 // FullSeconds is a duration rounded up to the second.
 func FullSeconds(d time.Duration) time.Duration {

@@ -418,10 +418,10 @@ func (a Attribute) checkSpelling(text, operator string) error {
 		return UnknownError{a.String(), text, words[a]}
 	case whole && strings.HasPrefix(text, "@") && ofDomain[a] != 0:
 		return fmt.Errorf("%q is no %s; write %s == %q", text, a, ofDomain[a], text[1:])
+	case a.isDomain() && len(text) > 1 && strings.Contains(text, "@"):
+		return a.checkDomain(lower, operator)
 	case whole && (strings.HasPrefix(text, "*@") || strings.HasPrefix(text, "*.")):
 		return fmt.Errorf("%q: there are no wildcards; write %s endsWith %q", text, a, lower[1:])
-	case a.isDomain() && len(text) > 1 && strings.Contains(text, "@"):
-		return a.checkDomain(text, operator)
 	case a == RefusedStatus && (whole || operator == "startsWith") && len(text) > 1 && text[1] != '.':
 		return fmt.Errorf("%s is an enhanced status code, such as 5.1.1, not %q", a, text)
 	case whole:
@@ -440,15 +440,21 @@ func (a Attribute) checkSpelling(text, operator string) error {
 
 // checkDomain is about an address that is written where its domain alone is compared.
 func (a Attribute) checkDomain(text, operator string) error {
-	if isWhole(operator) {
+	whole := isWhole(operator)
+	if whole && operator != "!=" {
 		operator = "=="
 	}
-	right := map[Attribute]string{
-		SenderDomain:    fmt.Sprintf("sender %s %q", operator, text),
-		RecipientDomain: fmt.Sprintf("recipient %s %q", operator, text),
-		FromDomain:      fmt.Sprintf("from_domain == %q", domainOf(text)),
+	address := map[Attribute]Attribute{SenderDomain: Sender, RecipientDomain: Recipient}[a]
+	var right string
+	switch domain := domainOf(text); {
+	case whole && domain != "" && (address == 0 || strings.HasPrefix(text, "*@")):
+		right = fmt.Sprintf("%s %s %q", a, operator, domain)
+	case address == 0:
+		right = fmt.Sprintf(`lower(header["From"]) contains %q`, text)
+	default:
+		right = fmt.Sprintf("%s %s %q", address, operator, text)
 	}
-	return fmt.Errorf("%s is what is behind the @, and %q has one; write %s", a, text, right[a])
+	return fmt.Errorf("%s is what is behind the @, and %q has one; write %s", a, text, right)
 }
 
 // endsInside reports whether the last number of an address's beginning may go on: 2

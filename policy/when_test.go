@@ -120,6 +120,8 @@ func TestWhenMistakes(t *testing.T) {
 		{`helo_name matches "^[A-Z]+$"`, 18, `helo_name is always lower case; write small letters, or (?i) in front`},
 		{`sender_domain == "alice@example.com"`, 17, `sender_domain is what is behind the @, and "alice@example.com" has one; write sender == "alice@example.com"`},
 		{`from_domain in ["example.com", "a@example.com"]`, 31, `from_domain is what is behind the @, and "a@example.com" has one; write from_domain == "example.com"`},
+		{`sender_domain != "*@Example.com"`, 17, `sender_domain is what is behind the @, and "*@example.com" has one; write sender_domain != "example.com"`},
+		{`from_domain startsWith "Alice@"`, 23, `from_domain is what is behind the @, and "alice@" has one; write lower(header["From"]) contains "alice@"`},
 		{`recipient_domain endsWith "@example.com"`, 26, `recipient_domain is what is behind the @, and "@example.com" has one; write recipient endsWith "@example.com"`},
 		{`size > 1 and sasl_username != nil`, 30, `sasl_username is never nil; where it is not there it is ""`},
 		{`nil == header["List-Id"]`, 0, `header["List-Id"] is never nil; where it is not there it is ""`},

@@ -101,7 +101,7 @@ func sessionNotes(conf *config.Config) (notes []string) {
 			case c.Series != policy.OpenSessions || c.Threshold.Unit != policy.Plain || c.Table != nil || c.Op != policy.Above && c.Op != policy.AtLeast:
 			case conf.Cluster != nil && c.Scope != policy.NodeScope: // all nodes together may have more
 			case c.Threshold.N > most:
-				notes = append(notes, fmt.Sprintf("rule %s: no more than max_sessions %d are open, so open_sessions is never %s %s", r.Name, conf.MaxSessions, strings.ReplaceAll(c.Op.String(), "_", " "), c.Threshold))
+				notes = append(notes, fmt.Sprintf("rule %s: no more than max_sessions %d are open, so open_sessions is never %s %s", r.Name, conf.MaxSessions, c.Op.Words(), c.Threshold))
 			}
 		}
 	}

@@ -154,14 +154,19 @@ func tell[A any](cmd *cobra.Command, c *console, show func(io.Writer, A), reques
 type legible struct{ io.Writer }
 
 func (l legible) Write(p []byte) (int, error) {
-	lines := strings.Split(string(p), "\n")
-	for i, line := range lines {
-		lines[i] = policy.Printable(line)
-	}
-	if _, err := io.WriteString(l.Writer, strings.Join(lines, "\n")); err != nil {
+	if _, err := io.WriteString(l.Writer, printable(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// printable makes several lines safe to show.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = policy.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // table writes aligned columns.

@@ -43,11 +43,8 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/audit-milter/audit-milter/policy"
 )
 
 func main() {
@@ -70,11 +67,11 @@ func run(args []string) int {
 	root.AddCommand(serveCommand(), checkCommand(), probeCommand(),
 		showCommand(), countCommand(), addCommand(), removeCommand(), topCommand(), explainCommand(),
 		exportCommand(), loadCommand(), reloadCommand(), historyCommand())
+	out := &output{file: os.Stdout}
+	root.SetOut(out) // before the library's own commands are made, which keep it
 	refuseUnknown(root)
 	root.SetFlagErrorFunc(wrongFlag)
 	root.SetArgs(withNegative(args))
-	out := &output{file: os.Stdout}
-	root.SetOut(out)
 	cmd, err := root.ExecuteC()
 	if err == nil && out.err != nil {
 		err = fmt.Errorf("what was written is not all: %w", out.err)
@@ -122,11 +119,7 @@ func message(cmd *cobra.Command, err error) string {
 	if _, ok := errors.AsType[configError](err); !ok {
 		text = cmd.CommandPath() + ": " + text
 	}
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = policy.Printable(line)
-	}
-	return strings.Join(lines, "\n")
+	return printable(text)
 }
 
 // usageError is a command used wrongly.

@@ -43,6 +43,7 @@ func (r *Rows) UnmarshalJSON(data []byte) error {
 	if begin, err := d.Token(); err != nil || begin != json.Delim('[') {
 		return json.Unmarshal(data, (*[]Row)(r)) // null, or its error
 	}
+	*r = (*r)[:0] // as the library does with a name that comes twice
 	for d.More() && len(*r) <= MaxRows {
 		var row Row
 		if err := d.Decode(&row); err != nil {
