@@ -184,3 +184,29 @@ func TestMorePenaltiesThanMayWaitStopNoCounts(t *testing.T) {
 	a.add(1, 5)
 	expect(t, []*node{a, b}, map[int]int64{1: 5})
 }
+
+// What is sent at once is what a link takes in a second or so: an answer that takes longer,
+// or does not come, halves it, and a fast one doubles it.
+func TestASlowLinkHasLessAtOnce(t *testing.T) {
+	c := newSlowServer(t, 0).Cluster
+	for _, step := range []struct {
+		times int
+		took  time.Duration
+		err   error
+		want  int64
+	}{
+		{1, time.Millisecond, nil, 2 * minAtOnce},
+		{20, time.Millisecond, nil, maxAtOnce},
+		{1, 2 * time.Second, nil, maxAtOnce / 2},
+		{3, time.Second / 2, nil, maxAtOnce / 2},
+		{1, time.Millisecond, io.ErrUnexpectedEOF, maxAtOnce / 4},
+		{20, 2 * time.Second, nil, minAtOnce},
+	} {
+		for range step.times {
+			c.pace(step.took, step.err)
+		}
+		if c.atOnce != step.want {
+			t.Fatalf("after %d answers in %v (%v), %d bytes go at once, want %d", step.times, step.took, step.err, c.atOnce, step.want)
+		}
+	}
+}
