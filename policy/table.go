@@ -90,11 +90,15 @@ func looksLikeNetwork(key string) bool {
 		return strings.Trim(strings.ToLower(key), "0123456789abcdef:./") == ""
 	}
 	dots := strings.Count(key, ".")
-	return strings.Trim(key, "0123456789./*") == "" && !statusCode.MatchString(key) &&
+	return strings.Trim(key, "0123456789./*") == "" && !IsStatus(key) &&
 		(dots > 1 || dots == 1 && strings.ContainsAny(key, "/*"))
 }
 
-var statusCode = regexp.MustCompile(`\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\z`)
+var status = regexp.MustCompile(`\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\z`)
+
+// IsStatus reports whether a text is the enhanced status code of a refusal, such as 5.1.1
+// (RFC 3463).
+func IsStatus(text string) bool { return status.MatchString(text) }
 
 // normalRow normalises a text, or each part of a composite key.
 func normalRow(key string) (string, error) {

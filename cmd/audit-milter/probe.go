@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/audit-milter/audit-milter/milter"
+	"github.com/audit-milter/audit-milter/policy"
 )
 
 // dialogue is what probe plays.
@@ -88,7 +88,7 @@ func (d *dialogue) parse(client string, refusedTo, headers, macros []string) (er
 		if i := strings.LastIndexByte(r, '='); i > at { // in front of the @ it is a part of the address
 			address, status = r[:i], r[i+1:]
 		}
-		if address == "" || !enhancedStatus.MatchString(status) {
+		if address == "" || !policy.IsStatus(status) {
 			return fmt.Errorf("--refused-to %s lacks its status; write %s=5.1.1", r, cmp.Or(address, "x@example.org"))
 		}
 		d.refusedTo = append(d.refusedTo, refusedRecipient{address, status})
@@ -109,9 +109,6 @@ func (d *dialogue) parse(client string, refusedTo, headers, macros []string) (er
 	}
 	return nil
 }
-
-// enhancedStatus is a mail server's status of a refusal.
-var enhancedStatus = regexp.MustCompile(`\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\z`)
 
 // macroName is a macro's name as the protocol has it: in braces, unless it is
 // one letter.

@@ -47,34 +47,35 @@ func TestCloseHasABound(t *testing.T) {
 	}
 }
 
-// A refusal is one as soon as its status is there, whatever becomes of its text.
-func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
+// refusedWithoutEnd is what is logged when a webhook answers and its text does not come.
+func refusedWithoutEnd(t *testing.T, answer func(http.ResponseWriter)) string {
 	h, asked := newHangingHook(t, func(w http.ResponseWriter) {
-		w.WriteHeader(http.StatusNotFound)
+		answer(w)
 		w.(http.Flusher).Flush()
 	})
 	p := open(t, h.everyone(""))
 	p.rcpt("alice")
 	<-asked
 	p.notifier.Close(time.Second)
-	if log := p.log.take(); !strings.Contains(log, `error="the webhook answers 404 Not Found: "`) {
+	return p.log.take()
+}
+
+// A refusal is one as soon as its status is there, whatever becomes of its text.
+func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
+	log := refusedWithoutEnd(t, func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) })
+	if !strings.Contains(log, `error="the webhook answers 404 Not Found: "`) {
 		t.Errorf("logged %s", log)
 	}
 }
 
 // Behind an answer of 101 the connection is no more HTTP's, whose time-outs end nothing then.
 func TestAWebhookThatSwitchesProtocols(t *testing.T) {
-	h, asked := newHangingHook(t, func(w http.ResponseWriter) {
+	log := refusedWithoutEnd(t, func(w http.ResponseWriter) {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "chat")
 		w.WriteHeader(http.StatusSwitchingProtocols)
-		w.(http.Flusher).Flush()
 	})
-	p := open(t, h.everyone(""))
-	p.rcpt("alice")
-	<-asked
-	p.notifier.Close(time.Second)
-	if log := p.log.take(); !strings.Contains(log, `msg="a notification was not delivered"`) || !strings.Contains(log, `error="the webhook answers 101 Switching Protocols: "`) {
+	if !strings.Contains(log, `msg="a notification was not delivered"`) || !strings.Contains(log, `error="the webhook answers 101 Switching Protocols: "`) {
 		t.Errorf("logged %s", log)
 	}
 }

@@ -158,8 +158,8 @@ func changesMilter(how string) (func(*play) error, error) {
 		n, err := strconv.Atoi(n)
 		return func(p *play) error { return p.milter.sessions(n) }, err
 	}
-	if key, ok := strings.CutPrefix(how, "kill once "); ok {
-		key = strings.TrimSuffix(key, " counts")
+	if key, ok := strings.CutSuffix(how, " counts"); ok && strings.HasPrefix(key, "kill once ") {
+		key = strings.TrimPrefix(key, "kill once ")
 		return func(p *play) error { return p.milter.killOnce(key) }, nil
 	}
 	if file, ok := strings.CutPrefix(how, "reload "); ok {
