@@ -3,6 +3,7 @@ package milter
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -97,7 +98,7 @@ func parseHelo(data []byte) (string, error) {
 
 // maxSize is the largest SIZE that is believed, in bytes: more than any MTA
 // takes, and no lie of a client fills a 64-bit count.
-const maxSize = 1 << 40
+const maxSize = min(1<<40, math.MaxInt)
 
 // parseMail reads the data of MAIL: the argument as the client wrote it, then
 // the ESMTP parameters.

@@ -121,7 +121,7 @@ func TestEvictedKeysFoldIntoNetworks(t *testing.T) {
 	now, r := at("10:00:00"), rand.New(rand.NewPCG(1, 2))
 	all := map[uint8]map[netip.Prefix]int64{0: {}, 4: {}, 8: {}, 12: {}, 16: {}, 20: {}, 24: {}, 28: {}, 32: {}}
 	for range 50_000 {
-		k := numbered(r.IntN(1<<(8+r.IntN(24))), false)
+		k := numbered(int(r.Int64N(1<<(8+r.IntN(24)))), false)
 		s.Add(k, 1, now)
 		for bits, blocks := range all {
 			blocks[Mask{bits, 0}.Of(k.addr)]++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -114,7 +115,7 @@ func (p *proxy) serve(client net.Conn) {
 // pass copies until the connection ends, or is cut.
 func (p *proxy) pass(to io.Writer, from io.Reader, done chan<- struct{}) {
 	defer func() { done <- struct{}{} }()
-	left := 1 << 40
+	left := math.MaxInt
 	if p.cuts.Load() {
 		left = 1000 + p.random(5000)
 	}
