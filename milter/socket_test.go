@@ -97,7 +97,7 @@ func eventually(t testing.TB, holds func() bool) {
 func needDescriptors(t testing.TB, n uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < n {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) < n {
 		t.Skipf("this needs %d file descriptors; the hard limit is %d, %v (ulimit -Hn)", n, limit.Cur, err)
 	}
 }
