@@ -140,14 +140,15 @@ func (b *safeBuffer) take() string {
 // again.
 type hook struct {
 	*httptest.Server
-	mu      sync.Mutex
-	codes   []int
-	headers http.Header // of the last request
-	bodies  []string
+	location string // of every answer
+	mu       sync.Mutex
+	codes    []int
+	headers  http.Header // of the last request
+	bodies   []string
 }
 
 func newHook(t *testing.T, codes ...int) *hook {
-	h := &hook{codes: codes}
+	h := &hook{location: "/elsewhere", codes: codes}
 	h.Server = httptest.NewServer(h)
 	t.Cleanup(h.Close)
 	return h
@@ -163,7 +164,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(h.codes) > 1 {
 		h.codes = h.codes[1:]
 	}
-	w.Header().Set("Location", "/elsewhere")
+	w.Header().Set("Location", h.location)
 	w.WriteHeader(code)
 	fmt.Fprintf(w, "this is %d\n", code)
 }

@@ -22,8 +22,19 @@ type Webhook struct {
 // client keeps no connection between notifications, which are rare. Nor does it
 // follow to another address: that would turn the POST into a GET.
 var client = &http.Client{
-	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport: staying{&http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}},
+}
+
+// staying is a transport whose answers name no other address, since one that is
+// malformed would be an error in place of the answer.
+type staying struct{ http.RoundTripper }
+
+func (s staying) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := s.RoundTripper.RoundTrip(request)
+	if err == nil {
+		response.Header.Del("Location")
+	}
+	return response, err
 }
 
 // String is the host alone: a webhook's path is often its password.

@@ -150,6 +150,18 @@ func TestWhichAnswersAreTriedAgain(t *testing.T) {
 	}
 }
 
+// Nobody goes there, so that it does not matter what is wrong with it.
+func TestARedirectionToNoAddress(t *testing.T) {
+	h := newHook(t, http.StatusFound)
+	h.location = "http://[::1"
+	inPlace(t, h.everyone(""), func(p *place) {
+		p.rcpt("alice")
+		p.settle()
+		p.wantNumbers("sent 0, failed 1, dropped 0, suppressed 0, queued 0")
+		p.wantLog(`level=ERROR msg="a notification was not delivered" target=chat rule=quota key=alice error="the webhook answers 302 Found: this is 302"`)
+	})
+}
+
 func TestAServerThatIsNotThereIsTriedAgain(t *testing.T) {
 	h := newHook(t, 200)
 	h.Close()
