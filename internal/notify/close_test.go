@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,9 +63,11 @@ func refusedWithoutEnd(t *testing.T, answer func(http.ResponseWriter)) string {
 
 // A refusal is one as soon as its status is there, whatever becomes of its text.
 func TestARefusalWhoseTextDoesNotEnd(t *testing.T) {
-	log := refusedWithoutEnd(t, func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) })
-	if !strings.Contains(log, `error="the webhook answers 404 Not Found: "`) {
-		t.Errorf("logged %s", log)
+	for _, code := range []int{http.StatusNotFound, http.StatusServiceUnavailable} {
+		log := refusedWithoutEnd(t, func(w http.ResponseWriter) { w.WriteHeader(code) })
+		if want := fmt.Sprintf(`error="the webhook answers %d %s: "`, code, http.StatusText(code)); !strings.Contains(log, want) {
+			t.Errorf("logged %s, want %s", log, want)
+		}
 	}
 }
 

@@ -86,11 +86,16 @@ const maxShown = 3 * maxSaid
 func (t *target) attempt(ctx context.Context, n *notice) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow)
 	defer cancel()
-	err := t.via().send(ctx, n)
-	if _, permanent := errors.AsType[permanentError](err); err == nil || permanent || ctx.Err() == nil {
-		return err
+	return t.via().send(ctx, n)
+}
+
+// unanswered is the error of an attempt that got no answer: why it was cut off,
+// or what happened before that.
+func unanswered(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // wait is shorter when the delivery ends.

@@ -67,11 +67,16 @@ func (m *Mail) send(ctx context.Context, n *notice) error {
 		return permanentError{err}
 	}
 	err = m.submit(ctx, n.Node, message)
-	if answer, ok := errors.AsType[*textproto.Error](err); ok {
-		err = fmt.Errorf("the SMTP server answers %d %s", answer.Code, said(answer.Msg))
-		if answer.Code/100 == 5 {
-			return permanentError{err}
-		}
+	if err == nil {
+		return nil
+	}
+	answer, ok := errors.AsType[*textproto.Error](err)
+	if !ok {
+		return unanswered(ctx, err)
+	}
+	err = fmt.Errorf("the SMTP server answers %d %s", answer.Code, said(answer.Msg))
+	if answer.Code/100 == 5 {
+		return permanentError{err}
 	}
 	return err
 }

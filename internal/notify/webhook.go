@@ -50,7 +50,7 @@ func (w *Webhook) send(ctx context.Context, n *notice) error {
 		if with, ok := errors.AsType[*url.Error](err); ok {
 			err = with.Err // without the URL
 		}
-		return err
+		return unanswered(ctx, err)
 	}
 	defer response.Body.Close()
 	return answered(response)
