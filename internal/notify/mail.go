@@ -5,11 +5,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/smtp"
 	"net/textproto"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -174,7 +177,7 @@ func (m *Mail) compose(n *notice) ([]byte, error) {
 	h.SetDate(n.at)
 	h.SetAddressList("From", []*mail.Address{{Name: "audit-milter", Address: m.from(n)}})
 	h.SetAddressList("To", []*mail.Address{{Address: m.To}})
-	h.SetSubject("[audit-milter] " + n.headline(n.Key))
+	h.Set("Subject", encoded("[audit-milter] "+n.headline(n.Key)))
 	h.Set("Auto-Submitted", "auto-generated")
 	h.SetContentType("text/plain", map[string]string{"charset": "utf-8"})
 	if n.id == "" {
@@ -196,6 +199,19 @@ func (m *Mail) compose(n *notice) ([]byte, error) {
 		return nil, err
 	}
 	return message.Bytes(), nil
+}
+
+// encoded is a text as the value of a header. A reader decodes all that looks like
+// an encoded word, also what a client wrote so: then the text is encoded as a whole.
+func encoded(text string) string {
+	if !strings.Contains(text, "=?") {
+		return mime.QEncoding.Encode("utf-8", text)
+	}
+	var words []string
+	for part := range slices.Chunk([]rune(text), 11) { // a word has 75 bytes at most (RFC 2047)
+		words = append(words, "=?utf-8?b?"+base64.StdEncoding.EncodeToString([]byte(string(part)))+"?=")
+	}
+	return strings.Join(words, " ")
 }
 
 // mailText tells all of it in lines.

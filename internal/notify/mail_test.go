@@ -386,6 +386,7 @@ func TestWhatAClientSendsEndsHarmless(t *testing.T) {
 	for _, user := range []string{
 		"x\r\nBcc: all@example.com\r\n\r\nhello", "\x1b[2Jx\u009b", "<!channel> @all `x`", "a\u202egpj", "\xff\xfe",
 		"$(reboot) `reboot` ; reboot", "-x", "grüße", strings.Repeat("x", 10_000), strings.Repeat("ü", 10_000),
+		"=?utf-8?q?=1b]0;x=0d=0abcc:_all?=", strings.Repeat("=?utf-8?b?yaaa?= ü", 100),
 	} {
 		h, b := newHook(t, 200), newPostbox(t, nil)
 		inPlace(t, h.everyone(""), func(p *place) { p.rcpt(user); p.settle() })
@@ -405,6 +406,9 @@ func TestWhatAClientSendsEndsHarmless(t *testing.T) {
 		subject, err := header.Subject()
 		if err != nil || header.Has("Bcc") {
 			t.Errorf("%q: the subject is %q, %v; the header %v", user, subject, err, header)
+		}
+		if told, _, _ := strings.Cut(body, "\n"); "[audit-milter] "+told != subject+"." {
+			t.Errorf("%q: the subject is %q, and the body begins with %q", user, subject, told)
 		}
 		for _, shown := range append(strings.Split(body, "\n"), subject, text) {
 			if strings.IndexFunc(shown, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 || len(shown) > 1500 {
