@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"mime"
 	"net"
-	"net/smtp"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -99,7 +98,8 @@ func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
 	if err := m.hand(c, message); err != nil {
 		return err
 	}
-	_ = c.Quit() // the message is theirs already
+	_, _ = ask(c, 221, "QUIT") // the message is theirs already
+	_ = c.Close()
 	return nil
 }
 
@@ -125,49 +125,83 @@ func (h *hearing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// greet says hello, encrypted as configured.
-func (m *Mail) greet(conn net.Conn, node string) (*smtp.Client, error) {
+// ask gives a command, and is what the server answers to it.
+func ask(c *textproto.Conn, want int, command string) (answer string, err error) {
+	if err := c.PrintfLine("%s", command); err != nil {
+		return "", err
+	}
+	_, answer, err = c.ReadResponse(want)
+	return answer, err
+}
+
+// greet says hello, encrypted as configured. Nothing that was said before the
+// encryption is heard behind it.
+func (m *Mail) greet(conn net.Conn, node string) (*textproto.Conn, error) {
 	host, _, err := net.SplitHostPort(m.Server)
 	if err != nil {
 		return nil, err
 	}
-	c, err := smtp.NewClient(&hearing{conn, maxHeard}, host)
-	if err != nil {
+	conn = &hearing{conn, maxHeard}
+	c := textproto.NewConn(conn)
+	if _, _, err := c.ReadResponse(220); err != nil {
 		return nil, err
 	}
-	if err := c.Hello(node); err != nil {
-		return nil, err
-	}
-	offered, _ := c.Extension("STARTTLS")
+	offered, err := hello(c, node)
 	switch {
+	case err != nil:
+		return nil, err
 	case m.StartTLS == TLSNever, m.StartTLS == TLSOffered && !offered:
 		return c, nil
 	case !offered:
 		return nil, errors.New("the SMTP server offers no STARTTLS, which starttls: required asks for")
 	}
-	return c, c.StartTLS(&tls.Config{ServerName: host})
+	if _, err := ask(c, 220, "STARTTLS"); err != nil {
+		return nil, err
+	}
+	c = textproto.NewConn(tls.Client(conn, &tls.Config{ServerName: host}))
+	_, err = hello(c, node)
+	return c, err
 }
 
-// hand hands the message over. The client's own Mail would ask for 8BITMIME and
-// SMTPUTF8 where they are offered, and then the next server must have them, too.
-func (m *Mail) hand(c *smtp.Client, message []byte) error {
-	if err := c.Text.PrintfLine("MAIL FROM:<>"); err != nil {
-		return err
-	}
-	if _, _, err := c.Text.ReadResponse(250); err != nil {
-		return err
-	}
-	if err := c.Rcpt(m.To); err != nil {
-		return err
-	}
-	body, err := c.Data()
+// hello names this host, and tells whether the server offers STARTTLS. One that
+// knows no EHLO is asked by HELO; one that hangs up then has said why before.
+func hello(c *textproto.Conn, node string) (offered bool, err error) {
+	answer, err := ask(c, 250, "EHLO "+node)
 	if err != nil {
+		_, older := ask(c, 250, "HELO "+node)
+		if _, answered := errors.AsType[*textproto.Error](older); older == nil || answered {
+			err = older
+		}
+		return false, err
+	}
+	for line := range strings.SplitSeq(answer, "\n") {
+		keyword, _, _ := strings.Cut(line, " ")
+		offered = offered || strings.EqualFold(keyword, "STARTTLS")
+	}
+	return offered, nil
+}
+
+// hand hands the message over. It asks for no extension: then the next server
+// would have to have it, too.
+func (m *Mail) hand(c *textproto.Conn, message []byte) error {
+	if _, err := ask(c, 250, "MAIL FROM:<>"); err != nil {
 		return err
 	}
+	if _, err := ask(c, 25, "RCPT TO:<"+m.To+">"); err != nil { // 250 or 251
+		return err
+	}
+	if _, err := ask(c, 354, "DATA"); err != nil {
+		return err
+	}
+	body := c.DotWriter()
 	if _, err := body.Write(message); err != nil {
 		return err
 	}
-	return body.Close()
+	if err := body.Close(); err != nil {
+		return err
+	}
+	_, _, err := c.ReadResponse(250)
+	return err
 }
 
 // compose writes the message. Its id stays the same when it is sent again, so

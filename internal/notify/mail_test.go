@@ -13,6 +13,7 @@ import (
 	"log"
 	"math/big"
 	"net"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -351,6 +352,72 @@ func TestStartTLS(t *testing.T) {
 			}
 			if !strings.Contains(got, row.want) || strings.Count(got, "sent,") > 1 {
 				p.Errorf("%s: %s; want %s", row.what, got, row.want)
+			}
+		})
+	}
+}
+
+// oddity is an SMTP server that answers some commands in its own way; "" is to hang up.
+type oddity map[string]string
+
+func (o oddity) listen(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			go o.serve(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func (o oddity) serve(conn net.Conn) {
+	defer conn.Close()
+	c := textproto.NewConn(conn)
+	c.PrintfLine("220 mx.example.com")
+	for line, err := c.ReadLine(); err == nil; line, err = c.ReadLine() {
+		command, _, _ := strings.Cut(line, " ")
+		answer, odd := o[command]
+		switch {
+		case odd && answer == "":
+			return
+		case odd:
+			c.PrintfLine("%s", answer)
+		case command == "DATA":
+			c.PrintfLine("354 go on")
+			c.ReadDotBytes()
+			c.PrintfLine("250 taken")
+		default:
+			c.PrintfLine("250 fine")
+		}
+	}
+}
+
+func TestAnSMTPServerWithAnOddHello(t *testing.T) {
+	for _, row := range []struct {
+		what    string
+		server  oddity
+		numbers string
+		log     string
+	}{
+		{"keywords may be spelt in any case", oddity{"EHLO": "250-mx\r\n250 StartTLS", "STARTTLS": "454 later"}, "sent 0, failed 0", "454 later"},
+		{"one without EHLO", oddity{"EHLO": "502 what?"}, "sent 1, failed 0", ""},
+		{"who is refused for good is told by EHLO", oddity{"EHLO": "521 5.7.1 not you", "HELO": ""}, "sent 0, failed 1", "521 5.7.1 not you"},
+		{"so is who comes too often", oddity{"EHLO": "421 4.7.0 too often", "HELO": ""}, "sent 0, failed 0", "421 4.7.0 too often"},
+		{"one without EHLO that is busy", oddity{"EHLO": "502 what?", "HELO": "450 busy"}, "sent 0, failed 0", "450 busy"},
+	} {
+		inPlace(t, atOnce(quota(fmt.Sprintf("mail: postmaster@example.com, smtp: %q, starttls: offered", row.server.listen(t)))), func(p *place) {
+			p.rcpt("alice")
+			p.settle()
+			if got := p.numbers(); !strings.HasPrefix(got, row.numbers) {
+				p.Errorf("%s: %s, want %s", row.what, got, row.numbers)
+			}
+			if log := p.log.take(); row.log == "" && log != "" || !strings.Contains(log, row.log) {
+				p.Errorf("%s: logged %s, want %q in it", row.what, log, row.log)
 			}
 		})
 	}
