@@ -9,7 +9,7 @@ import (
 
 // The bounds of a delivery.
 const (
-	attemptTime = 30 * time.Second // of one attempt
+	attemptTime = 30 * time.Second // of one attempt, until the other side has all
 	firstPause  = time.Second      // after the first one that failed; each pause is twice the one before,
 	lastPause   = 5 * time.Minute  // up to this
 	giveUpAfter = time.Hour        // since the notice was queued
@@ -58,7 +58,7 @@ func (t *target) deliver(ctx context.Context, n *notice) {
 	pause := firstPause
 	for {
 		last := t.isClosing()
-		err := t.attempt(ctx, n)
+		err := t.via().send(ctx, n)
 		if err == nil {
 			t.sent.Add(1)
 			log.Debug("notified")
@@ -82,12 +82,6 @@ func (t *target) deliver(ctx context.Context, n *notice) {
 // maxShown is how much of an error the log shows, in bytes: some quote all that
 // the other side said.
 const maxShown = 3 * maxSaid
-
-func (t *target) attempt(ctx context.Context, n *notice) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow)
-	defer cancel()
-	return t.via().send(ctx, n)
-}
 
 // unanswered is the error of an attempt that got no answer: why it was cut off,
 // or what happened before that.

@@ -83,14 +83,23 @@ func (m *Mail) send(ctx context.Context, n *notice) error {
 	return err
 }
 
-// submit speaks one SMTP dialogue.
 func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", m.Server)
+	conn, err := (&net.Dialer{Timeout: attemptTime}).DialContext(ctx, "tcp", m.Server)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	return m.talk(conn, node, message)
+}
+
+// takeTime is how long a server may take for what it has all of (RFC 5321, 4.5.3.2.6):
+// many scan it first, and get it twice if they are not waited for.
+const takeTime = 10 * time.Minute
+
+// talk speaks one SMTP dialogue.
+func (m *Mail) talk(conn net.Conn, node string, message []byte) error {
+	_ = conn.SetDeadline(time.Now().Add(attemptTime))
 	c, err := m.greet(conn, node)
 	if err != nil {
 		return err
@@ -98,7 +107,11 @@ func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
 	if err := m.hand(c, message); err != nil {
 		return err
 	}
-	_, _ = ask(c, 221, "QUIT") // the message is theirs already
+	_ = conn.SetDeadline(time.Now().Add(takeTime))
+	if _, _, err := c.ReadResponse(250); err != nil {
+		return err
+	}
+	_ = c.PrintfLine("QUIT") // whatever the answer, the message is theirs
 	_ = c.Close()
 	return nil
 }
@@ -181,8 +194,8 @@ func hello(c *textproto.Conn, node string) (offered bool, err error) {
 	return offered, nil
 }
 
-// hand hands the message over. It asks for no extension: then the next server
-// would have to have it, too.
+// hand hands the message over, up to its end. It asks for no extension: then the
+// next server would have to have it, too.
 func (m *Mail) hand(c *textproto.Conn, message []byte) error {
 	if _, err := ask(c, 250, "MAIL FROM:<>"); err != nil {
 		return err
@@ -197,11 +210,7 @@ func (m *Mail) hand(c *textproto.Conn, message []byte) error {
 	if _, err := body.Write(message); err != nil {
 		return err
 	}
-	if err := body.Close(); err != nil {
-		return err
-	}
-	_, _, err := c.ReadResponse(250)
-	return err
+	return body.Close()
 }
 
 // compose writes the message. Its id stays the same when it is sent again, so
