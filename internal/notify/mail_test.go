@@ -357,7 +357,8 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
-// oddity is an SMTP server that answers some commands in its own way; "" is to hang up.
+// oddity is an SMTP server that answers some commands in its own way; "" is to hang
+// up, and behind an answer to STARTTLS it is encrypted.
 type oddity map[string]string
 
 func (o oddity) listen(t *testing.T) (addr string) {
@@ -387,6 +388,9 @@ func (o oddity) serve(conn net.Conn) {
 			return
 		case odd:
 			c.PrintfLine("%s", answer)
+			if command == "STARTTLS" {
+				c = textproto.NewConn(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{trusted}}))
+			}
 		case command == "DATA":
 			c.PrintfLine("354 go on")
 			c.ReadDotBytes()
@@ -405,6 +409,7 @@ func TestAnSMTPServerWithAnOddHello(t *testing.T) {
 		log     string
 	}{
 		{"keywords may be spelt in any case", oddity{"EHLO": "250-mx\r\n250 StartTLS", "STARTTLS": "454 later"}, "sent 0, failed 0", "454 later"},
+		{"what is put in behind the go-ahead is not heard", oddity{"EHLO": "250-mx\r\n250 STARTTLS", "STARTTLS": "220 go on\r\n250 injected"}, "sent 1, failed 0", ""},
 		{"one without EHLO", oddity{"EHLO": "502 what?"}, "sent 1, failed 0", ""},
 		{"who is refused for good is told by EHLO", oddity{"EHLO": "521 5.7.1 not you", "HELO": ""}, "sent 0, failed 1", "521 5.7.1 not you"},
 		{"so is who comes too often", oddity{"EHLO": "421 4.7.0 too often", "HELO": ""}, "sent 0, failed 0", "421 4.7.0 too often"},
