@@ -49,7 +49,7 @@ func ParseTemplate(source string) (*Template, error) {
 	t := &Template{source: source}
 	for i, c := range source {
 		if c >= utf8.RuneSelf || c == '\t' {
-			return nil, &SyntaxError{i, fmt.Errorf("%q is not ASCII; a reply or a header is sent as it stands", c)}
+			return nil, &SyntaxError{i, fmt.Errorf("%q is not ASCII, and a reply or a header may hold nothing else; spell it in ASCII letters", c)}
 		}
 	}
 	for i := 0; i < len(source); {

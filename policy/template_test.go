@@ -55,7 +55,7 @@ func TestTemplateMistakes(t *testing.T) {
 		{"{sender", 0, "this { has no }; a placeholder is {name}"},
 		{"a } b", 2, `"}" does not belong here; a placeholder is {name}, a text has one line`},
 		{"two\nlines", 3, `"\n" does not belong here; a placeholder is {name}, a text has one line`},
-		{"größer", 2, `'ö' is not ASCII; a reply or a header is sent as it stands`},
+		{"größer", 2, `'ö' is not ASCII, and a reply or a header may hold nothing else; spell it in ASCII letters`},
 		{"{header}", 0, `header needs a name; write header["Name"]`},
 		{`{header[X]}`, 0, `header[X] is not a header; write header["Name"]`},
 	} {

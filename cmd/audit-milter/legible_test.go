@@ -37,6 +37,9 @@ func TestAKeyHarmsNoTerminal(t *testing.T) {
 			printRemoved(w, admin.Removed{Rule: "r", Key: key, Removed: 1})
 		}},
 		"remove --penalty without one": {1, func(w io.Writer) { printRemoved(w, admin.Removed{Rule: "r", Key: key}) }},
+		"remove --penalty, and others run on": {2, func(w io.Writer) {
+			printRemoved(w, admin.Removed{Rule: "r", Key: "k", Penalties: 1, Others: []string{key}})
+		}},
 		"explain, the key":             {3, func(w io.Writer) { printExplained(w, admin.Explained{Key: key}) }},
 		"explain, a series": {6, func(w io.Writer) {
 			printExplained(w, admin.Explained{Series: []admin.Held{{Key: key}}})

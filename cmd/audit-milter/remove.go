@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,10 @@ func printRemoved(out io.Writer, r admin.Removed) {
 		fmt.Fprintf(out, "%d keys were removed from %s, those of %s\n", r.Removed, r.Series, key)
 	}
 	switch {
+	case r.Penalties == 1 && r.Rule != "":
+		fmt.Fprintf(out, "a penalty of %s runs on for %s: remove --penalty %[1]s %[2]s ends it\n", r.Rule, others(r))
+	case r.Penalties > 1 && r.Rule != "":
+		fmt.Fprintf(out, "%d penalties of %s run on, for %s: remove --penalty %[2]s KEY ends one\n", r.Penalties, r.Rule, others(r))
 	case r.Penalties == 1:
 		fmt.Fprintf(out, "a penalty runs on for %s: show penalties has it, and remove --penalty RULE KEY ends it\n", key)
 	case r.Penalties > 1:
@@ -77,4 +82,13 @@ func printRemoved(out io.Writer, r admin.Removed) {
 		}
 		fmt.Fprintf(out, "still %d from %s, %s\n", l.Count, l.Node, when)
 	}
+}
+
+// others are the keys for which penalties of the rule run on.
+func others(r admin.Removed) string {
+	keys := strings.Join(r.Others, ", ")
+	if more := r.Penalties - len(r.Others); more > 0 {
+		keys += fmt.Sprintf(" and %d more", more)
+	}
+	return policy.Printable(keys)
 }

@@ -22,8 +22,12 @@ type Removed struct {
 	Key     string `json:"key"`
 	Removed int    `json:"removed"` // how many keys, or penalties
 
-	// Penalties is how many run on for the key, or in the block, whose counts were removed.
+	// Penalties is how many run on for the key, or have addresses in common with it: after
+	// a penalty was to end, those of its rule.
 	Penalties int `json:"penalties,omitempty"`
+
+	// Others is for whom those of the rule run on, the first ten.
+	Others []string `json:"others,omitempty"`
 
 	// Left is what other nodes of the cluster have counted, which they take back by
 	// themselves as soon as they hear of it.
@@ -56,6 +60,18 @@ func (q *question) removePenalty(r Remove) (Removed, error) {
 	if ran {
 		done.Removed = 1
 		q.Log.Info("penalty ended by hand", "rule", r.Rule, "key", r.Key)
+	}
+	t, err := policy.ParseBlock(r.Key)
+	if err != nil { // a text has nothing in common with another one
+		return done, nil
+	}
+	for _, p := range q.engine.Penalties(q.now) {
+		if p.Rule != r.Rule || !p.Concerns(t) {
+			continue
+		}
+		if done.Penalties++; len(done.Others) < 10 {
+			done.Others = append(done.Others, p.Subject.String())
+		}
 	}
 	return done, nil
 }
