@@ -65,7 +65,7 @@ func availableJSON(all []history.Series) any {
 
 func printAvailable(out io.Writer, all []history.Series) {
 	if len(all) == 0 {
-		fmt.Fprintln(out, "No series has been written yet.")
+		fmt.Fprintf(out, "No series has been written yet; %s.\n", history.WhenThere)
 		return
 	}
 	table(out, func(w io.Writer) {

@@ -82,6 +82,9 @@ func look(dir, series string, wanted func(Name) bool) (*view, error) {
 	return nil, fmt.Errorf("%s changes all the time; try again", path)
 }
 
+// WhenThere is since when a history has a series, for who does not find one.
+const WhenThere = "a series is there once its first window has ended, and one that replicates only at a manager"
+
 func unknownSeries(dir, series string) error {
 	known, err := Names(dir)
 	if err != nil {
@@ -91,7 +94,7 @@ func unknownSeries(dir, series string) error {
 	if unknown.Guess() != "" {
 		return unknown
 	}
-	return fmt.Errorf("%w; a series is there once its first window has ended", unknown)
+	return fmt.Errorf("%w; %s", unknown, WhenThere)
 }
 
 // steady reports whether no file went and no merged one came.
