@@ -167,6 +167,11 @@ var whenHints = []struct{ part, hint string }{
 	{`not (mismatched type`, `put what is behind it in brackets, as in not (helo_name contains ".")`},
 	{`in (mismatched types string and string)`, `write a list, as in ["a", "b"]; of a part of a text write contains`},
 	{`(mismatched types int and string)`, `write a number without quotes`},
+	{`(mismatched types string and int)`, `put a text in quotes, such as "5.1.1"`},
+	{`(mismatched types string and float64)`, `put a text in quotes, such as "5.1.1"`},
+	{`token Number(`, `put a text in quotes, such as "5.1.1"`},
+	{`Operator(".")`, `put a text in quotes, such as "5.1.1"`},
+	{`Operator(":")`, `put a text in quotes, such as "5.1.1"`},
 	{`unexpected token EOF`, `the expression is not complete`},
 }
 

@@ -40,7 +40,7 @@ func TestAKeyHarmsNoTerminal(t *testing.T) {
 		"remove --penalty, and others run on": {2, func(w io.Writer) {
 			printRemoved(w, admin.Removed{Rule: "r", Key: "k", Penalties: 1, Others: []string{key}})
 		}},
-		"explain, the key":             {3, func(w io.Writer) { printExplained(w, admin.Explained{Key: key}) }},
+		"explain, the key": {3, func(w io.Writer) { printExplained(w, admin.Explained{Key: key}) }},
 		"explain, a series": {6, func(w io.Writer) {
 			printExplained(w, admin.Explained{Series: []admin.Held{{Key: key}}})
 		}},

@@ -155,7 +155,7 @@ var syntaxHints = []struct{ part, hint string }{
 	{"mapping values are not allowed", `check the indentation, or put a text that has a colon in it in quotes`},
 	{"cannot start any token", `put a text that begins with a special character in quotes`},
 	{"expected ',' or ']'", `a list that begins with [ ends with ]`},
-	{"expected ',' or '}'", `a mapping that begins with { ends with }`},
+	{"expected ',' or '}'", `a mapping that begins with { ends with }, and a text in it that has brackets, braces or a comma stands in single quotes`},
 	{"unexpected end of stream", `a quote is not closed`},
 	{"could not find expected ':'", `write key: value`},
 	{"expected node content", `put a text that begins with a special character in quotes`},
