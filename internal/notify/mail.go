@@ -173,6 +173,9 @@ func (m *Mail) greet(conn net.Conn, node string) (*textproto.Conn, error) {
 	}
 	c = textproto.NewConn(tls.Client(conn, &tls.Config{ServerName: host}))
 	_, err = hello(c, node)
+	if _, wrong := errors.AsType[*tls.CertificateVerificationError](err); wrong {
+		err = fmt.Errorf("%w; smtp must name the server as a certificate does that this system trusts, or write starttls: never", err)
+	}
 	return c, err
 }
 
