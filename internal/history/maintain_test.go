@@ -138,8 +138,10 @@ func TestFewFilesOfADayThatGoesOnAreLeftAlone(t *testing.T) {
 		t.Errorf("there are %d files, want %d", n, few)
 	}
 	written(t, dir, "a", "mx1", someDay.Add(few*time.Minute), time.Minute, 1, []Row{{Key: "k", Count: 1}})
-	now := time.Now()
-	m.must(t, now) // the newest is too young
+	m.must(t, someDay.Add(time.Hour)) // the newest is too young: it was written today
+	if n := len(fileNames(t, dir, "a")); n != few+1 {
+		t.Errorf("there are %d files, want %d", n, few+1)
+	}
 	age(t, dir, someDay)
 	m.must(t, someDay.Add(time.Hour))
 	names := fileNames(t, dir, "a")
