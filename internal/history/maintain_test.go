@@ -138,14 +138,17 @@ func TestFewFilesOfADayThatGoesOnAreLeftAlone(t *testing.T) {
 		t.Errorf("there are %d files, want %d", n, few)
 	}
 	written(t, dir, "a", "mx1", someDay.Add(few*time.Minute), time.Minute, 1, []Row{{Key: "k", Count: 1}})
-	m.must(t, someDay.Add(time.Hour)) // the newest is too young: it was written today
+	newest := filepath.Join(seriesDir(dir, "a"), fileNames(t, dir, "a")[few].String())
+	if err := os.Chtimes(newest, someDay.Add(time.Hour), someDay.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	m.must(t, someDay.Add(time.Hour))
 	if n := len(fileNames(t, dir, "a")); n != few+1 {
-		t.Errorf("there are %d files, want %d", n, few+1)
+		t.Errorf("there are %d files, want %d: the newest is too young", n, few+1)
 	}
 	age(t, dir, someDay)
 	m.must(t, someDay.Add(time.Hour))
-	names := fileNames(t, dir, "a")
-	if n := len(names); n != few+2 {
+	if n := len(fileNames(t, dir, "a")); n != few+2 {
 		t.Fatalf("there are %d files, want the %d and a merged one", n, few+1)
 	}
 	age(t, dir, someDay.Add(time.Hour))
