@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -27,14 +28,13 @@ func historyAvailableCommand() *cobra.Command {
 				return err
 			}
 			all, err := history.Available(dir)
-			if err != nil {
-				return err
-			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(availableJSON(all))
+				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(availableJSON(all)), err)
 			}
-			printAvailable(cmd.OutOrStdout(), all)
-			return nil
+			if err == nil || len(all) > 0 {
+				printAvailable(cmd.OutOrStdout(), all)
+			}
+			return err
 		},
 	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, for programs")

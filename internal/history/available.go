@@ -1,6 +1,7 @@
 package history
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -20,21 +21,22 @@ type Series struct {
 }
 
 // Available are the series of the history in a directory, by name. Type, Distinct and
-// Interval are those of the newest window.
+// Interval are those of the newest window. With an error there are those that can be read.
 func Available(dir string) ([]Series, error) {
 	names, err := Names(dir)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Series, 0, len(names))
+	all, errs := make([]Series, 0, len(names)), []error(nil)
 	for _, name := range names {
 		s, err := available(dir, name)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, errors.Join(errs...)
 }
 
 func available(dir, name string) (Series, error) {

@@ -40,7 +40,7 @@ func (m *Maintainer) condense(ctx context.Context, files []*stored, now time.Tim
 	for _, s := range files {
 		begin := s.First.Truncate(day)
 		oneDay := s.Last.Before(begin.Add(day)) // what somebody loaded may be of many
-		if !s.replaced && oneDay && now.Sub(s.written) >= settled {
+		if !s.replaced && s.err == nil && oneDay && now.Sub(s.written) >= settled {
 			g := group{s.dir, s.Node, s.Through == 0, begin}
 			groups[g] = append(groups[g], s)
 		}
@@ -58,7 +58,8 @@ func (m *Maintainer) condenseDay(ctx context.Context, files []*stored, now time.
 	for _, s := range files {
 		f, err := open(s.dir, s.Name)
 		if err != nil {
-			return err
+			s.err = err
+			continue
 		}
 		f.Close()
 		id := f.identity()
@@ -74,10 +75,26 @@ func (m *Maintainer) condenseDay(ctx context.Context, files []*stored, now time.
 		}
 		folds := minCount > 1 && files[0].written.Before(rests) // also if it is the only one
 		for _, set := range plan(files, over, folds) {
-			errs = append(errs, m.merge(ctx, id, set, minCount))
+			err := m.merge(ctx, id, set, minCount)
+			if !blame(set, err) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// blame notes of which file an error is, so that the next pass merges the others without it.
+func blame(set []*stored, err error) bool {
+	e, ok := errors.AsType[*fileError](err)
+	if !ok {
+		return false
+	}
+	i := slices.IndexFunc(set, func(s *stored) bool { return s.path() == e.path })
+	if i >= 0 {
+		set[i].err = err
+	}
+	return i >= 0
 }
 
 // restsFrom is when nothing more is to be expected of the day of some files.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -164,11 +165,20 @@ func open(dir string, name Name) (*file, error) {
 
 // openUnread does not yet look into the file.
 func openUnread(dir string, name Name) (*file, error) {
-	f, err := os.Open(filepath.Join(dir, name.String()))
+	path := filepath.Join(dir, name.String())
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, missing(path, err)
 	}
 	return &file{Name: name, file: f}, nil
+}
+
+// missing tells a link to nowhere from a file that has gone meanwhile.
+func missing(path string, err error) error {
+	if _, gone := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && gone == nil {
+		return &fileError{path, errors.New("it is a link to what is not there")}
+	}
+	return err
 }
 
 // identity is that of what was read.
@@ -192,7 +202,19 @@ func (f *file) read() error {
 }
 
 // about says which file an error is about.
-func (f *file) about(err error) error { return fmt.Errorf("%s: %w", f.file.Name(), err) }
+func (f *file) about(err error) error { return &fileError{f.file.Name(), err} }
+
+// fileError says that a file is damaged, or none of its series.
+type fileError struct {
+	path string
+	err  error
+}
+
+func (e *fileError) Unwrap() error { return e.err }
+
+func (e *fileError) Error() string {
+	return fmt.Sprintf("%s: %v; put it back from a backup, or move it to another place, to go on without what it has", e.path, e.err)
+}
 
 // damaged makes an error of a panic: the library takes for true what a file says of itself.
 func damaged(err *error) {
@@ -209,7 +231,7 @@ func (f *file) readData() (err error) {
 	}
 	f.data, err = parquet.OpenFile(f.file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(pageBytes))
 	if err != nil {
-		return err
+		return fmt.Errorf("it is damaged, or no Parquet: %w", err)
 	}
 	if !parquet.EqualNodes(f.data.Schema(), parquet.SchemaOf(record{})) {
 		return fmt.Errorf("its columns are not those of a history: %v", f.data.Schema())
@@ -255,6 +277,9 @@ func (f *file) readMeta() error {
 	}
 	f.Interval = time.Duration(seconds) * time.Second
 	f.Series, f.Meta.Node = value(keySeries), value(keyNode)
+	if dir := filepath.Base(filepath.Dir(f.file.Name())); dir != escape(f.Series) {
+		return fmt.Errorf("it is of the series %q, whose files are in a directory %s", f.Series, escape(f.Series))
+	}
 	f.Distinct = value(keyDistinct) == "true"
 	if replaces := value(keyReplaces); replaces != "" {
 		f.Replaces = strings.Split(replaces, "\n")

@@ -25,6 +25,8 @@ type Maintainer struct {
 	Log       *slog.Logger     // required
 	Now       func() time.Time // nil: time.Now
 
+	unread map[version]bool // what could not be read in the last pass
+
 	mu    sync.Mutex
 	stats MaintainerStats
 }
@@ -50,14 +52,22 @@ const (
 	leftover = time.Hour
 )
 
-// Run does what there is to do every five minutes, until the context ends.
+// Run does what there is to do every five minutes, until the context ends. Of a file that
+// cannot be read the log tells once.
 func (m *Maintainer) Run(ctx context.Context) {
 	now := m.Now
 	if now == nil {
 		now = time.Now
 	}
 	for {
-		if err := m.Once(ctx, now()); err != nil && ctx.Err() == nil {
+		told := m.unread
+		unread, err := m.pass(ctx, now())
+		for _, s := range unread {
+			if !told[s.version()] {
+				m.Log.Error("a file of the history cannot be read, and is left as it is", "error", s.err)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			m.Log.Error("the history was not maintained", "error", err)
 		}
 		select {
@@ -70,17 +80,27 @@ func (m *Maintainer) Run(ctx context.Context) {
 
 // Once does what there is to do. The context ends it early, without harm. An error
 // does not keep it from what else there is to do.
-func (m *Maintainer) Once(ctx context.Context, now time.Time) (err error) {
-	defer func() { m.count(func(s *MaintainerStats) { s.Failing = err != nil }) }()
+func (m *Maintainer) Once(ctx context.Context, now time.Time) error {
+	unread, err := m.pass(ctx, now)
+	errs := []error{err}
+	for _, s := range unread {
+		errs = append(errs, s.err)
+	}
+	return errors.Join(errs...)
+}
+
+// pass does what there is to do, but with the files that cannot be read, which it returns.
+func (m *Maintainer) pass(ctx context.Context, now time.Time) (unread []*stored, err error) {
+	defer func() { m.count(func(s *MaintainerStats) { s.Failing = err != nil || len(unread) > 0 }) }()
 	l, err := lock(m.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer l.Close()
 
 	series, err := seriesIn(m.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var all []*stored
 	var errs []error
@@ -88,6 +108,7 @@ func (m *Maintainer) Once(ctx context.Context, now time.Time) (err error) {
 		dir := seriesDir(m.Dir, s)
 		errs = append(errs, sweep(dir, now))
 		files, err := storedIn(dir)
+		m.readAgain(files)
 		if err == nil {
 			files, err = deleteReplaced(files, now)
 		}
@@ -97,7 +118,22 @@ func (m *Maintainer) Once(ctx context.Context, now time.Time) (err error) {
 	all, err = m.shrink(all, now)
 	errs = append(errs, err)
 	errs = append(errs, m.condense(ctx, all, now)...)
-	return errors.Join(errs...)
+	unread = slices.DeleteFunc(all, func(s *stored) bool { return s.err == nil })
+	m.unread = make(map[version]bool)
+	for _, s := range unread {
+		m.unread[s.version()] = true
+	}
+	return unread, errors.Join(errs...)
+}
+
+// readAgain looks whether what could not be read in the last pass can be read by now. It
+// reads all of it: what is damaged may be anywhere.
+func (m *Maintainer) readAgain(files []*stored) {
+	for _, s := range files {
+		if s.err == nil && m.unread[s.version()] {
+			s.err = s.read()
+		}
+	}
 }
 
 func (m *Maintainer) count(change func(*MaintainerStats)) {
@@ -144,11 +180,37 @@ type stored struct {
 	written  time.Time
 	replaces []*stored // that are still there
 	replaced bool
+	err      error // why it cannot be read, as far as that was tried
+}
+
+// version tells a file from another one that was put into its place.
+type version struct {
+	path    string
+	size    int64
+	written time.Time
+}
+
+func (s *stored) version() version { return version{s.path(), s.size, s.written} }
+
+func (s *stored) read() error {
+	f, err := open(s.dir, s.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, err := range f.rows() {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stored) path() string { return filepath.Join(s.dir, s.Name.String()) }
 
-// storedIn is the files of a series' directory.
+// storedIn is the files of a series' directory. What replaced which of them it finds in
+// those that were merged. Of one that cannot be read nobody knows; so all that it may have
+// replaced counts as replaced, and stays until it goes itself.
 func storedIn(dir string) (files []*stored, err error) {
 	names, err := list(dir)
 	if err != nil {
@@ -158,10 +220,12 @@ func storedIn(dir string) (files []*stored, err error) {
 	for _, n := range names {
 		s := &stored{Name: n, dir: dir}
 		info, err := os.Stat(s.path())
-		if err != nil {
-			return nil, err
+		if err = missing(s.path(), err); errors.Is(err, fs.ErrNotExist) {
+			continue // somebody has deleted it
 		}
-		s.size, s.written = info.Size(), info.ModTime()
+		if s.err = err; err == nil {
+			s.size, s.written = info.Size(), info.ModTime()
+		}
 		files = append(files, s)
 		byName[n.String()] = s
 	}
@@ -171,12 +235,17 @@ func storedIn(dir string) (files []*stored, err error) {
 		}
 		f, err := open(dir, s.Name)
 		if err != nil {
-			return nil, err
+			s.err = err
+			for _, old := range files {
+				if s.mayReplace(old) {
+					s.replace(old)
+				}
+			}
+			continue
 		}
 		for _, name := range f.Replaces {
 			if old := byName[name]; old != nil {
-				old.replaced = true
-				s.replaces = append(s.replaces, old)
+				s.replace(old)
 			}
 		}
 		f.Close()
@@ -184,12 +253,23 @@ func storedIn(dir string) (files []*stored, err error) {
 	return files, nil
 }
 
+func (s *stored) replace(old *stored) {
+	old.replaced = true
+	s.replaces = append(s.replaces, old)
+}
+
+// mayReplace goes by the names of a merged file and another one.
+func (s *stored) mayReplace(old *stored) bool {
+	return old.Node == s.Node && old.Level < s.Level && (old.Through == 0) == (s.Through == 0) && old.Through <= s.Through &&
+		!old.First.Before(s.First) && !old.Last.After(s.Last)
+}
+
 // deleteReplaced deletes the files that were replaced some time ago. Where that fails,
 // what replaced them goes on to say so, also to a file that it becomes a part of.
 func deleteReplaced(files []*stored, now time.Time) (left []*stored, err error) {
 	gone := make(map[*stored]bool)
 	for _, s := range files {
-		if now.Sub(s.written) < settled {
+		if now.Sub(s.written) < settled || s.err != nil {
 			continue
 		}
 		for _, old := range s.replaces {
@@ -219,13 +299,19 @@ func (m *Maintainer) shrink(files []*stored, now time.Time) (left []*stored, err
 	}
 	gone := make(map[*stored]bool)
 	var oversize, expired, bytes int64
+	stuck := make(map[string]bool) // directories that nothing can be deleted from
 	for _, s := range counts {
 		old := m.Retention > 0 && now.Sub(s.Last) > m.Retention
-		if !old && (m.MaxSize <= 0 || size <= m.MaxSize) {
+		if !old && (m.MaxSize <= 0 || size <= m.MaxSize || err != nil) { // newer ones do not go in the place of older ones
 			break
 		}
-		if err = s.delete(); err != nil {
-			break
+		if stuck[s.dir] {
+			continue
+		}
+		if failure := s.delete(); failure != nil {
+			err = errors.Join(err, failure)
+			stuck[s.dir] = true
+			continue
 		}
 		size -= s.size
 		gone[s] = true

@@ -99,8 +99,8 @@ func unescape(name string) (string, error) {
 	return "", fmt.Errorf("%q is not escaped as it would be here", name)
 }
 
-// list is the files of a series' directory, by time; none where there is no such
-// directory. Other files are passed over.
+// list is the files of a series' directory, by time, and links in the place of any; none
+// where there is no such directory. What else there is is passed over.
 func list(dir string) ([]Name, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,7 +108,8 @@ func list(dir string) ([]Name, error) {
 	}
 	var names []Name
 	for _, e := range entries {
-		if n, err := ParseName(e.Name()); err == nil {
+		isFile := e.Type().IsRegular() || e.Type() == fs.ModeSymlink
+		if n, err := ParseName(e.Name()); err == nil && isFile {
 			names = append(names, n)
 		}
 	}

@@ -130,3 +130,37 @@ func TestADirectoryThatCannotBeReadIsNotHeld(t *testing.T) {
 		t.Error("two hold it")
 	}
 }
+
+// What cannot be deleted keeps nothing else that is too old, and costs nothing newer its place.
+func TestADirectoryThatNothingCanBeDeletedFromKeepsNothingElse(t *testing.T) {
+	needsRoot(t)
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range []string{"roots", "s"} {
+		for hour := range 3 {
+			start := someDay.Add(time.Duration(hour*10+i) * time.Hour)
+			written(t, dir, of, "mx1", start, time.Hour, 1, []Row{{Key: "192.0.2.1", Count: 1}})
+		}
+	}
+	for path, mode := range map[string]os.FileMode{dir: 0o777, seriesDir(dir, "s"): 0o777, seriesDir(dir, "roots"): 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, _ := maintainer(dir)
+	pass := func(left int) {
+		t.Helper()
+		asNobody(t, func() {
+			err := m.Once(t.Context(), someDay.Add(day))
+			if err == nil || strings.Count(err.Error(), "permission denied") != 1 || len(fileNames(t, dir, "s")) != left {
+				t.Errorf("there are %v, and the error is %v", fileNames(t, dir, "s"), err)
+			}
+		})
+	}
+	m.MaxSize = 1
+	pass(3)
+	m.MaxSize, m.Retention = 0, 10*time.Hour
+	pass(1)
+}

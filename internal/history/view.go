@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -13,15 +12,11 @@ import (
 
 // Names are the series that the history in a directory has files of, sorted.
 func Names(dir string) (series []string, err error) {
-	entries, err := os.ReadDir(dir)
+	all, err := seriesIn(dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range entries {
-		name, err := unescape(e.Name())
-		if err != nil || !e.IsDir() {
-			continue
-		}
+	for _, name := range all {
 		files, err := list(seriesDir(dir, name))
 		if err != nil {
 			return nil, err

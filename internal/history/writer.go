@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -109,11 +110,15 @@ func NewWriter(o Options) (*Writer, error) {
 	return w, nil
 }
 
-// seriesIn is the series that have a directory, also an empty one.
+// seriesIn is the series that have a directory, also an empty one, or a link to one.
 func seriesIn(dir string) (series []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if name, err := unescape(e.Name()); err == nil && e.IsDir() {
+		name, err := unescape(e.Name())
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.IsDir() {
 			series = append(series, name)
 		}
 	}
