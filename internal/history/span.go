@@ -25,10 +25,12 @@ func (s Span) Times(now time.Time, zone *time.Location) (from, to time.Time, err
 	case s.Since != "" && (s.From != "" || s.To != ""):
 		return from, to, errors.New("--since is up to now; --from and --to go together")
 	case s.On != "":
-		if from, err = time.ParseInLocation(time.DateOnly, s.On, zone); err != nil {
+		day, err := time.Parse(time.DateOnly, s.On)
+		if err != nil {
 			return from, to, fmt.Errorf("--on %s: there is no such day; write one such as 2026-11-29", s.On)
 		}
-		return from, from.AddDate(0, 0, 1), nil
+		from, to = dayOf(day, zone)
+		return from, to, nil
 	}
 	for _, bound := range []struct {
 		flag, text string
@@ -40,6 +42,9 @@ func (s Span) Times(now time.Time, zone *time.Location) (from, to time.Time, err
 		if *bound.begin, *bound.end, err = parseTime(bound.text, now, zone); err != nil {
 			return from, to, fmt.Errorf("%s %s: %w", bound.flag, bound.text, err)
 		}
+	}
+	if to.Year() > 9999 { // which is no year of a file's name, nor of JSON
+		to = time.Time{}
 	}
 	switch {
 	case from.After(now):
@@ -54,8 +59,9 @@ var layouts = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04Z07:00", "2
 
 // parseTime reads a time, which for a day is its begin and its end.
 func parseTime(text string, now time.Time, zone *time.Location) (begin, end time.Time, err error) {
-	if day, err := time.ParseInLocation(time.DateOnly, text, zone); err == nil {
-		return day, day.AddDate(0, 0, 1), nil
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		begin, end = dayOf(day, zone)
+		return begin, end, nil
 	}
 	for _, layout := range layouts {
 		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
@@ -66,6 +72,21 @@ func parseTime(text string, now time.Time, zone *time.Location) (begin, end time
 		return now.Add(-ago), now.Add(-ago), nil
 	}
 	return begin, end, errors.New("it is no time that there is; write a day such as 2026-11-29, a time such as 2026-11-29T10:00, or how long ago it is, such as 12h or 2d")
+}
+
+// dayOf is the day of a zone that is called as that of a time in its own.
+func dayOf(t time.Time, zone *time.Location) (begin, end time.Time) {
+	y, m, d := t.Date()
+	return midnight(y, m, d, zone), midnight(y, m, d+1, zone)
+}
+
+// midnight is when a day begins: where the clock is set forward at midnight, an hour later.
+func midnight(y int, m time.Month, d int, zone *time.Location) time.Time {
+	begin := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	if noon := time.Date(y, m, d, 12, 0, 0, 0, zone); begin.Day() != noon.Day() { // an hour before
+		_, begin = begin.ZoneBounds()
+	}
+	return begin
 }
 
 // longestAgo is more than there can be a history of.

@@ -1,9 +1,12 @@
 package history
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/audit-milter/audit-milter/series"
 )
 
 var noon = time.Date(2026, 11, 29, 12, 0, 0, 0, zone)
@@ -15,6 +18,7 @@ func TestATimeIsReadAsPeopleWriteIt(t *testing.T) {
 	}{
 		{Span{}, "", ""},
 		{Span{On: "2026-11-01"}, "2026-11-01T00:00:00-04:00", "2026-11-02T00:00:00-05:00"}, // 25 hours
+		{Span{From: "2026-11-28", To: "9999-12-31"}, "2026-11-28T00:00:00-05:00", ""},
 		{Span{From: "2026-11-01", To: "2026-11-28"}, "2026-11-01T00:00:00-04:00", "2026-11-29T00:00:00-05:00"},
 		{Span{From: "2026-11-28", To: "2026-11-28"}, "2026-11-28T00:00:00-05:00", "2026-11-29T00:00:00-05:00"},
 		{Span{From: "2026-11-28T10:00", To: "2026-11-28T10:00:01"}, "2026-11-28T10:00:00-05:00", "2026-11-28T10:00:01-05:00"},
@@ -35,6 +39,40 @@ func TestATimeIsReadAsPeopleWriteIt(t *testing.T) {
 		if err != nil || !isTime(from, c.from) || !isTime(to, c.to) {
 			t.Errorf("%+v is %v to %v, %v; not %s to %s", c.span, from, to, err, c.from, c.to)
 		}
+	}
+}
+
+// In Chile the clock is set forward at midnight, one day in September.
+func TestADayThatHasNoMidnightBeginsBehindIt(t *testing.T) {
+	chile, err := time.LoadLocation("America/Santiago")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin = "2026-09-06T01:00:00-03:00"
+	from, to, err := Span{On: "2026-09-06"}.Times(noon, chile)
+	if err != nil || !isTime(from, begin) || !isTime(to, "2026-09-07T00:00:00-03:00") {
+		t.Errorf("the day is %v to %v, %v", from, to, err)
+	}
+	if _, to, err = (Span{To: "2026-09-05"}).Times(noon, chile); err != nil || !isTime(to, begin) {
+		t.Errorf("the day before is to %v, %v", to, err)
+	}
+
+	dir, first := t.TempDir(), from.Unix()
+	rows := []Row{
+		{"192.0.2.1", first - 3600, 1}, {"192.0.2.1", first, 1}, {"192.0.2.1", first + 3600, 1},
+		{"192.0.2.2", first - 3600, 1}, {"192.0.2.2", first, 1},
+	}
+	meta := Meta{Series: "s", Type: series.IP, Interval: time.Hour, Node: "mx1"}
+	if err := write(dir, Name{First: from.Add(-time.Hour), Last: to, Node: "mx1"}, meta, each(rows)); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Query{Series: []string{"s"}, By: Days, Location: chile}.Run(dir)
+	var days []string
+	for _, l := range a.Lines {
+		days = append(days, fmt.Sprint(l.Begin.Format(time.RFC3339), " ", l.Counts[0]))
+	}
+	if got, want := fmt.Sprint(days), "[2026-09-05T00:00:00-04:00 2 "+begin+" 3]"; got != want || err != nil {
+		t.Errorf("there are %s, %v, want %s", got, err, want)
 	}
 }
 

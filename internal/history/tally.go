@@ -291,9 +291,8 @@ func (s *scanner) begin(start int64) int64 {
 		return start / 1000
 	}
 	if start < s.day[0] || start >= s.day[1] {
-		y, m, d := time.UnixMilli(start).In(s.location()).Date()
-		s.day[0] = time.Date(y, m, d, 0, 0, 0, 0, s.location()).UnixMilli()
-		s.day[1] = time.Date(y, m, d+1, 0, 0, 0, 0, s.location()).UnixMilli()
+		begin, end := dayOf(time.UnixMilli(start).In(s.location()), s.location())
+		s.day = [2]int64{begin.UnixMilli(), end.UnixMilli()}
 	}
 	return s.day[0] / 1000
 }
