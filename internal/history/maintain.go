@@ -108,7 +108,7 @@ func (m *Maintainer) pass(ctx context.Context, now time.Time) (unread []*stored,
 		dir := seriesDir(m.Dir, s)
 		errs = append(errs, sweep(dir, now))
 		files, err := storedIn(dir)
-		m.readAgain(files)
+		m.readAgain(ctx, files)
 		if err == nil {
 			files, err = deleteReplaced(files, now)
 		}
@@ -128,10 +128,10 @@ func (m *Maintainer) pass(ctx context.Context, now time.Time) (unread []*stored,
 
 // readAgain looks whether what could not be read in the last pass can be read by now. It
 // reads all of it: what is damaged may be anywhere.
-func (m *Maintainer) readAgain(files []*stored) {
+func (m *Maintainer) readAgain(ctx context.Context, files []*stored) {
 	for _, s := range files {
 		if s.err == nil && m.unread[s.version()] {
-			s.err = s.read()
+			s.err = s.read(ctx)
 		}
 	}
 }
@@ -192,13 +192,13 @@ type version struct {
 
 func (s *stored) version() version { return version{s.path(), s.size, s.written} }
 
-func (s *stored) read() error {
+func (s *stored) read(ctx context.Context) error {
 	f, err := open(s.dir, s.Name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	for _, err := range f.rows() {
+	for _, err := range mergedFiles(ctx, []*file{f}) {
 		if err != nil {
 			return err
 		}
