@@ -204,6 +204,29 @@ func TestTheLogTellsOnceOfAFileThatCannotBeRead(t *testing.T) {
 	})
 }
 
+func TestOfManyFilesThatCannotBeReadTheLogNamesSome(t *testing.T) {
+	dir := t.TempDir()
+	hours(t, dir, "a", someDay, mostTold+3, make(totals))
+	if err := os.Rename(seriesDir(dir, "a"), seriesDir(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	age(t, dir, someDay)
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		m, log := maintainer(dir)
+		m.Now = func() time.Time { return someDay.Add(2 * day) }
+		ended := make(chan struct{})
+		go func() { m.Run(ctx); close(ended) }()
+		time.Sleep(3 * pass)
+		synctest.Wait()
+		if log.count(".parquet") != mostTold || log.count("level=ERROR") != mostTold+1 || log.count(" files=3\n") != 1 {
+			t.Errorf("logged %s", log.text.String())
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // What is in the directory of another series, as after it was renamed, is merged into none.
 func TestFilesOfAnotherSeriesAreLeftAlone(t *testing.T) {
 	dir, want := t.TempDir(), make(totals)

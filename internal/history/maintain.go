@@ -50,6 +50,9 @@ const (
 
 	// leftover is how old a file is that nobody goes on to write.
 	leftover = time.Hour
+
+	// mostTold is how many files that cannot be read the log names at a time.
+	mostTold = 20
 )
 
 // Run does what there is to do every five minutes, until the context ends. Of a file that
@@ -62,11 +65,7 @@ func (m *Maintainer) Run(ctx context.Context) {
 	for {
 		told := m.unread
 		unread, err := m.pass(ctx, now())
-		for _, s := range unread {
-			if !told[s.version()] {
-				m.Log.Error("a file of the history cannot be read, and is left as it is", "error", s.err)
-			}
-		}
+		m.tell(slices.DeleteFunc(unread, func(s *stored) bool { return told[s.version()] }))
 		if err != nil && ctx.Err() == nil {
 			m.Log.Error("the history was not maintained", "error", err)
 		}
@@ -75,6 +74,16 @@ func (m *Maintainer) Run(ctx context.Context) {
 			return
 		case <-time.After(pass):
 		}
+	}
+}
+
+func (m *Maintainer) tell(unread []*stored) {
+	for i, s := range unread {
+		if i == mostTold {
+			m.Log.Error("further files of the history cannot be read; history maintain names them all", "files", len(unread)-i)
+			return
+		}
+		m.Log.Error("a file of the history cannot be read, and is left as it is", "error", s.err)
 	}
 }
 
