@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +27,7 @@ func loadCommand() *cobra.Command {
 each in the window that it was counted in. Only the lines of that series are taken. Lines
 whose windows the series does not cover any more are skipped, and told, and so are those
 with an empty key: nobody knows any more which keys they counted. What is loaded twice
-counts twice.`,
+counts twice; who interrupts it is told where it stopped.`,
 		Args:              exactly(2, "load takes a series and a file, such as connections connections.csv"),
 		ValidArgsFunction: c.completeSeriesAndFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +52,10 @@ func (c *console) load(cmd *cobra.Command, series, path string) error {
 	if err := checkExport(series, path); err != nil {
 		return err
 	}
-	l := loading{cmd: cmd, daemon: d, path: path, loaded: loaded{Series: series, Skipped: []int{}, Keyless: []int{}}}
+	interrupt, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
+	context.AfterFunc(interrupt, stop) // who cannot wait for the batch in hand interrupts again
+	l := loading{cmd: cmd, daemon: d, path: path, interrupt: interrupt, loaded: loaded{Series: series, Skipped: []int{}, Keyless: []int{}}}
 	if err := eachRecord(path, l.add); err != nil {
 		return err
 	}
@@ -113,6 +120,8 @@ type loading struct {
 	rows   []admin.Row
 	lines  []int // theirs in the file
 	loaded loaded
+
+	interrupt context.Context // done when no further batch is to be sent
 }
 
 // loaded is what became of a file's lines.
@@ -131,14 +140,19 @@ func (l *loading) add(r admin.Record) error {
 		l.loaded.Keyless = append(l.loaded.Keyless, r.Line)
 		return nil
 	}
-	l.rows, l.lines = append(l.rows, r.Row), append(l.lines, r.Line)
-	if len(l.rows) < admin.MaxRows {
-		return nil
+	if len(l.rows) == admin.MaxRows {
+		if err := l.send(); err != nil {
+			return err
+		}
 	}
-	return l.send()
+	l.rows, l.lines = append(l.rows, r.Row), append(l.lines, r.Line)
+	return nil
 }
 
 func (l *loading) send() error {
+	if l.interrupt.Err() != nil {
+		return l.told(errInterrupted)
+	}
 	data, err := l.daemon.Post(l.cmd.Context(), "/api/v1/load", admin.Load{Series: l.loaded.Series, Rows: l.rows})
 	if err != nil {
 		return l.told(err)
@@ -166,10 +180,25 @@ func (l *loading) told(err error) error {
 	if e, ok := errors.AsType[admin.Error](err); ok && e.Row != nil && l.has(*e.Row) {
 		err = fmt.Errorf("%s: line %d: %w", l.path, l.lines[*e.Row], e)
 	}
-	if l.loaded.Loaded > 0 {
-		err = fmt.Errorf("%w; %d lines before were loaded", err, l.loaded.Loaded)
+	switch {
+	case l.loaded.Loaded > 0:
+		err = fmt.Errorf("%w; %d lines before line %d were loaded", err, l.loaded.Loaded, l.lines[0])
+	case err == errInterrupted:
+		err = fmt.Errorf("%w; nothing was loaded", err)
 	}
 	return l.daemon.told(err)
+}
+
+// errInterrupted is that a signal came before the end.
+var errInterrupted = errors.New("interrupted")
+
+// endInterrupted ends the process as the signal would have, so that a shell's loop around
+// it ends too.
+func endInterrupted() (status int) {
+	signal.Reset(os.Interrupt)
+	syscall.Kill(syscall.Getpid(), syscall.SIGINT)
+	time.Sleep(time.Second) // it may reach another thread than this one
+	return 1
 }
 
 func printLoaded(out io.Writer, l loaded) {

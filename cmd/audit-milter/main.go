@@ -83,6 +83,9 @@ func run(args []string) int {
 		return 1 // the answer is printed already
 	}
 	fmt.Fprintln(os.Stderr, message(cmd, err))
+	if errors.Is(err, errInterrupted) {
+		return endInterrupted()
+	}
 	if _, ok := errors.AsType[usageError](err); ok || cmd == root {
 		return 2
 	}
