@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
@@ -130,7 +131,7 @@ type Record struct {
 // ReadExport reads an export. The first error ends it and names its line.
 func ReadExport(r io.Reader) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		lines := csv.NewReader(r)
+		lines := csv.NewReader(&quotedEnds{from: bufio.NewReader(r)})
 		lines.ReuseRecord = true
 		head, err := lines.Read()
 		if err != nil || !slices.Equal(head, ExportColumns) {
