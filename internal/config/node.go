@@ -54,6 +54,15 @@ func (n node) about(subject string) node {
 	return n
 }
 
+// printable notes an error at a name that the log, the console and mails could not show as
+// it is.
+func (n node) printable(name string) string {
+	if policy.Printable(name) != name {
+		n.errorf("a name has no tab, line end or other character that does not print: %q", name)
+	}
+	return name
+}
+
 // of is a node beside or below n.
 func (n node) of(y *yaml.Node, name string) node {
 	return node{Node: y, doc: n.doc, subject: n.subject, name: name}

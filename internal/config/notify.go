@@ -22,8 +22,9 @@ const defaultSMTP = "127.0.0.1:25"
 // one is kept, so that rules can name it.
 func (d *decoder) decodeNotify(n node) {
 	for _, e := range n.entries("a mapping of names to targets, such as admin: {mail: postmaster@example.com}") {
-		t := d.target(e.value.about(fmt.Sprintf("notify %q", e.key.Value)))
-		t.Name = e.key.Value
+		subject := fmt.Sprintf("notify %q", e.key.Value)
+		t := d.target(e.value.about(subject))
+		t.Name = e.key.about(subject).printable(e.key.Value)
 		d.config.Notify = append(d.config.Notify, t)
 	}
 }

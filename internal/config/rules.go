@@ -51,7 +51,7 @@ func ruleSubject(i int, name string) string {
 func (d *decoder) rule(n node, r *policy.Rule) {
 	n.name = "a rule"
 	n.mapping("a mapping with name, at and then",
-		required("name", "name: connection-flood", func(n node) { r.Name = n.text("a name") }),
+		required("name", "name: connection-flood", func(n node) { r.Name = n.printable(n.text("a name")) }),
 		required("at", "at: connect", set(&r.At, stages(ruleStages()))),
 		optional("when", set(&r.When, d.when)),
 		optional("if", func(n node) { r.If = d.conditions(n.items()) }),

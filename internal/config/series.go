@@ -16,8 +16,9 @@ func (d *decoder) decodeSeries(n node) {
 	for _, e := range n.entries("a mapping of names to series, such as connections: {…}") {
 		s := &policy.Series{Definition: series.Definition{Name: e.key.Value}}
 		d.policy.Series = append(d.policy.Series, s)
-		if err := policy.CheckName(s.Name); err != nil {
-			e.key.about(seriesSubject(s.Name)).fail(err)
+		key := e.key.about(seriesSubject(s.Name))
+		if err := policy.CheckName(key.printable(s.Name)); err != nil {
+			key.fail(err)
 		}
 		d.decodeOneSeries(e.value.about(seriesSubject(s.Name)), s)
 	}

@@ -13,8 +13,9 @@ import (
 // be looked up by its key, as in above: {table: user_limits, default: 200}.
 func (d *decoder) decodeTables(n node) {
 	for _, e := range n.entries("a mapping of names to tables, such as user_limits: {file: user-limits.yaml}") {
-		name := e.key.Value
-		d.tables[name] = d.table(e.value.about(fmt.Sprintf("table %q", name)), name)
+		subject := fmt.Sprintf("table %q", e.key.Value)
+		name := e.key.about(subject).printable(e.key.Value)
+		d.tables[name] = d.table(e.value.about(subject), name)
 	}
 }
 
