@@ -91,7 +91,9 @@ func (c *console) daemon() (*running, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the token: %w", err)
 		}
-		token = strings.TrimSpace(string(text))
+		if token, err = config.ParseToken(c.tokenFile, text); err != nil {
+			return nil, err
+		}
 	}
 	client, err := admin.NewClient(address, token)
 	if err != nil {

@@ -117,14 +117,26 @@ func hook(n node) *url.URL {
 	return u
 }
 
-// token is the text of a file, without the white space around it.
+// token is the token in a file; "" after an error.
 func (d *decoder) token(n node) string {
 	path, data, ok := d.contents(n)
-	token := string(bytes.TrimSpace(bytes.TrimPrefix(data, byteOrderMark)))
-	if ok && (token == "" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0) {
-		n.errorf("%s does not hold a token, which is one word of printable ASCII", path)
+	if !ok {
+		return ""
+	}
+	token, err := ParseToken(path, data)
+	if err != nil {
+		n.fail(err)
 	}
 	return token
+}
+
+// ParseToken is the text of a token's file, without the white space around it.
+func ParseToken(path string, data []byte) (string, error) {
+	token := string(bytes.TrimSpace(bytes.TrimPrefix(data, byteOrderMark)))
+	if token == "" || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return "", fmt.Errorf("%s does not hold a token, which is one word of printable ASCII", path)
+	}
+	return token, nil
 }
 
 // told are the targets that a rule names.
