@@ -20,13 +20,18 @@ type Client struct {
 	base    string
 	token   string
 	http    *http.Client
+	most    int // bytes of an answer that is taken as a whole
 }
+
+// maxAnswer is more than a daemon answers: a hundred bytes each for the penalties of some
+// twenty rules that are full. Another server may go on without end.
+const maxAnswer = 256 << 20
 
 // NewClient is for the daemon at unix:PATH, at an absolute path, or at
 // http://HOST:PORT or https://HOST:PORT, where it needs the token. It does not
 // connect yet.
 func NewClient(address, token string) (*Client, error) {
-	c := &Client{address: address, base: address, token: token}
+	c := &Client{address: address, base: address, token: token, most: maxAnswer}
 	transport := &http.Transport{TLSHandshakeTimeout: requestTime, ResponseHeaderTimeout: requestTime, IdleConnTimeout: idleTime}
 	c.http = &http.Client{Transport: transport}
 	path, isPath := strings.CutPrefix(address, "unix:")
@@ -72,8 +77,7 @@ func (c *Client) Get(ctx context.Context, path string, params url.Values) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	defer body.Close()
-	return io.ReadAll(body)
+	return c.whole(body)
 }
 
 // Post asks for a change and returns the answer's JSON.
@@ -91,8 +95,17 @@ func (c *Client) Post(ctx context.Context, path string, change any) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	return c.whole(body)
+}
+
+// whole reads an answer to its end, as far as it is not too long.
+func (c *Client) whole(body io.ReadCloser) ([]byte, error) {
 	defer body.Close()
-	return io.ReadAll(body)
+	data, err := io.ReadAll(io.LimitReader(body, int64(c.most)+1))
+	if err == nil && len(data) > c.most {
+		return nil, fmt.Errorf("the answer of %s is longer than %d bytes, and is not read further", c.address, c.most)
+	}
+	return data, err
 }
 
 // do sends a request. An answer of no is an [Error].
