@@ -33,7 +33,7 @@ func (l *loop) Write(p []byte) (int, error) { return io.Discard.Write(p) }
 // macros in one piece, itself in another that TCP holds back until the first is
 // acknowledged.
 func BenchmarkSendmailOverTCP(b *testing.B) {
-	engine, err := policy.NewEngine(parse(b, everything), policy.Options{})
+	engine, err := policy.NewEngine(parse(b, everything).Policy, policy.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func BenchmarkMessage(b *testing.B) {
 		`D "Ri·4F0E19A01D7·{rcpt_mailer}·smtp·" | R "<carol@example.org>·" | D "Ri·4F0E19A01D7·{rcpt_mailer}·smtp·" | R "<dave@example.org>·" | D "Ti·4F0E19A01D7·" | T | ` +
 		`D "Li·4F0E19A01D7·" | L "Subject·hello·" | D "Ni·4F0E19A01D7·" | N | D "Ei·4F0E19A01D7·" | E | A`)
 	pipes := newPipes()
-	engine, err := policy.NewEngine(parse(b, everything), policy.Options{})
+	engine, err := policy.NewEngine(parse(b, everything).Policy, policy.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -174,9 +174,9 @@ func TestADrainUnderLoadLosesNoAnswer(t *testing.T) {
 
 // The race detector sees what this is about.
 func TestShutdownMayComeAsServiceBegins(t *testing.T) {
-	pol := parse(t, everything)
+	conf := parse(t, everything)
 	for range 20 {
-		server := serverFor(t, pol, newObserver())
+		server := serverFor(t, conf, newObserver())
 		served := make(chan error)
 		go func() { served <- server.Serve(newPipes(), nil) }()
 		if err := server.Shutdown(t.Context()); err != nil {

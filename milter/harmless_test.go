@@ -62,7 +62,7 @@ func TestWhatClientsSayIsHarmless(t *testing.T) {
 					`c`,
 				}, ", "), `E`)
 			}, func(s *milter.Terms) {
-				engine, err := policy.NewEngine(parse(t, repeating), policy.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+				engine, err := policy.NewEngine(parse(t, repeating).Policy, policy.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -39,26 +39,26 @@ func inPlace(t *testing.T, yaml string, test func(p *place), adjust ...func(*mil
 	})
 }
 
-// parse is the policy of a configuration.
-func parse(t testing.TB, yaml string) *policy.Policy {
+// parse reads a configuration.
+func parse(t testing.TB, yaml string) *config.Config {
 	t.Helper()
 	conf, err := config.Parse("policy.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conf.Policy
+	return conf
 }
 
 // serverFor is a server whose log the observer reads, with terms as they are
 // made or adjusted.
-func serverFor(t testing.TB, pol *policy.Policy, seen *observer, adjust ...func(*milter.Terms)) *milter.Server {
+func serverFor(t testing.TB, conf *config.Config, seen *observer, adjust ...func(*milter.Terms)) *milter.Server {
 	t.Helper()
 	log := slog.New(seen)
-	engine, err := policy.NewEngine(pol, policy.Options{Log: log})
+	engine, err := policy.NewEngine(conf.Policy, policy.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	terms := milter.Terms{Engine: engine, MaxDelayed: pol.MaxDelayed}
+	terms := milter.Terms{Engine: engine, MaxDelayed: conf.MaxDelayed}
 	for _, f := range adjust {
 		f(&terms)
 	}

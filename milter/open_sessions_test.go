@@ -53,7 +53,7 @@ func TestASessionIsGivenBackHoweverItEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &place{t: t, seen: newObserver(), pipes: newPipes()}
 			log := slog.New(failsAtEnd{fragile{p.seen, "panic@b"}})
-			engine, err := policy.NewEngine(parse(t, counting), policy.Options{Log: log})
+			engine, err := policy.NewEngine(parse(t, counting).Policy, policy.Options{Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,7 +16,7 @@ func reload(t testing.TB, server *milter.Server, log slog.Handler, yaml string) 
 	t.Helper()
 	terms := server.InForce()
 	before := terms.Engine
-	next, _, err := before.Successor(parse(t, yaml), policy.Options{Log: slog.New(log), Start: time.Now()})
+	next, _, err := before.Successor(parse(t, yaml).Policy, policy.Options{Log: slog.New(log), Start: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ rules:
 		{"at the end of a message", "accept", `E`, `c`},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			pol := parse(t, "on_error: "+row.onError+policyText)
+			pol := parse(t, "on_error: "+row.onError+policyText).Policy
 			p := &place{t: t, seen: newObserver(), pipes: newPipes()}
 			log := slog.New(fragile{p.seen, "panic@b"})
 			if row.frame == `E` {

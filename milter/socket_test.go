@@ -15,7 +15,7 @@ import (
 // log, and its clock is the system's.
 func onSocket(t testing.TB, yaml string, adjust ...func(*milter.Terms)) (server *milter.Server, path string) {
 	t.Helper()
-	engine, err := policy.NewEngine(parse(t, yaml), policy.Options{})
+	engine, err := policy.NewEngine(parse(t, yaml).Policy, policy.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

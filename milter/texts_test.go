@@ -176,7 +176,7 @@ func wrongAsJSON(line string) error {
 func FuzzTexts(f *testing.F) {
 	text, structured := &logLines{wrong: wrongAsText}, &logLines{wrong: wrongAsJSON}
 	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, nil), slog.NewJSONHandler(structured, nil)))
-	engine, err := policy.NewEngine(parse(f, telling), policy.Options{Log: log})
+	engine, err := policy.NewEngine(parse(f, telling).Policy, policy.Options{Log: log})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -13,8 +13,6 @@ type Policy struct {
 	Shadow     bool   // judge and log every rule, enforce none
 	OnError    Action // Accept or Tempfail: what the MTA is told when the daemon itself fails
 	LogRepeats bool   // log every refusal, also the repeated ones
-	MaxDelayed int    // how many answers may be delayed at one time
-	Node       string // the attribute node
 
 	Series []*Series
 	Rules  []*Rule

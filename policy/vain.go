@@ -11,7 +11,7 @@ import (
 // front for a day, a count be made negative by hand, and a file change.
 
 func (p *Policy) vainNotes() []string {
-	return slices.Concat(p.unreachedNotes(), p.delayNotes(), p.keyNotes(), p.thresholdNotes(), p.spellingNotes(), p.entryNotes())
+	return slices.Concat(p.unreachedNotes(), p.keyNotes(), p.thresholdNotes(), p.spellingNotes(), p.entryNotes())
 }
 
 // unreachedNotes name the rules that are never asked, since one that nothing restricts
@@ -66,16 +66,6 @@ func (p *Policy) exempts(i int) (later StageSet) {
 		}
 	}
 	return later
-}
-
-// delayNotes name the rules whose delay has no room.
-func (p *Policy) delayNotes() (notes []string) {
-	for _, r := range p.Rules {
-		if r.Delay > 0 && p.MaxDelayed == 0 {
-			notes = append(notes, fmt.Sprintf("rule %s: max_delayed is 0, so its delay never waits", r.Name))
-		}
-	}
-	return notes
 }
 
 // keyNotes name the conditions that ask for another key than is counted, such as the

@@ -48,9 +48,6 @@ func TestNotesOnWhatIsInVain(t *testing.T) {
 		{"of two keys that are counted one may be asked", `[{name: r, at: rcpt, any: [{series: both, key: recipient_domain, above: 5}, {series: both, key: sender, above: 5}], then: reject}]`, ""},
 		{"a login may be an address, and a recipient a sender", `[{name: r, at: rcpt, any: [{series: senders, key: sasl_username, above: 5}, {series: senders, key: recipient, above: 5}], then: reject}]`, ""},
 
-		{"nothing waits", `[{name: r, at: mail, when: size > 5, delay: 2s}]
-max_delayed: 0`,
-			"rule r: max_delayed is 0, so its delay never waits"},
 		{"no count is below 0", `[{name: r, at: mail, if: {series: s, at_most: -1}, then: reject}]`,
 			"rule r: no count of s is at most -1, so it holds for none"},
 		{"nor below none", `[{name: r, at: mail, any: [{series: s, below: 1}, {series: s, below: 0}], then: reject}]`,

@@ -83,7 +83,7 @@ func describe(out io.Writer, conf *config.Config) {
 	describeSeries(out, p)
 	describeRules(out, p)
 	fmt.Fprintln(out, "\nNotes")
-	for _, note := range slices.Concat(p.Notes(), sessionNotes(conf), idleNotes(conf), notifyNotes(conf), historyNotes(conf)) {
+	for _, note := range slices.Concat(p.Notes(), sessionNotes(conf), delayNotes(conf), idleNotes(conf), notifyNotes(conf), historyNotes(conf)) {
 		fmt.Fprintf(out, "  - %s\n", note)
 	}
 }
@@ -103,6 +103,16 @@ func sessionNotes(conf *config.Config) (notes []string) {
 			case c.Threshold.N > most:
 				notes = append(notes, fmt.Sprintf("rule %s: no more than max_sessions %d are open, so open_sessions is never %s %s", r.Name, conf.MaxSessions, c.Op.Words(), c.Threshold))
 			}
+		}
+	}
+	return notes
+}
+
+// delayNotes name the rules whose delay has no room.
+func delayNotes(conf *config.Config) (notes []string) {
+	for _, r := range conf.Policy.Rules {
+		if r.Delay > 0 && conf.MaxDelayed == 0 {
+			notes = append(notes, fmt.Sprintf("rule %s: max_delayed is 0, so its delay never waits", r.Name))
 		}
 	}
 	return notes

@@ -55,7 +55,7 @@ func openKeeping(conf *config.Config, now func() time.Time, log *slog.Logger) (k
 			return nil, err
 		}
 		k.history, err = history.NewWriter(history.Options{
-			Dir: h.Dir, Node: conf.Policy.Node, Takes: h.Takes, MinCount: h.MinCount, Log: log, Now: now,
+			Dir: h.Dir, Node: conf.Node, Takes: h.Takes, MinCount: h.MinCount, Log: log, Now: now,
 			Manager: conf.Cluster != nil && conf.Cluster.Role == config.RoleManager,
 		})
 		if err != nil {

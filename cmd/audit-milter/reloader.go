@@ -38,7 +38,7 @@ func terms(conf *config.Config, engine *policy.Engine) milter.Terms {
 	return milter.Terms{
 		Engine:      engine,
 		MaxSessions: conf.MaxSessions,
-		MaxDelayed:  conf.Policy.MaxDelayed,
+		MaxDelayed:  conf.MaxDelayed,
 		Timeouts:    conf.Timeouts,
 	}
 }

@@ -73,7 +73,7 @@ func serve(path string, out io.Writer) error {
 	defer log.Close(flushTime)
 	limitMemory(log.Logger)
 	notifier := notify.Start(conf.Notify, notify.Options{Log: log.Logger})
-	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Policy.Node}
+	server := &milter.Server{Log: log.Logger, Now: now, Node: conf.Node}
 	kept, err := openKeeping(conf, now, log.Logger)
 	if err != nil {
 		return err

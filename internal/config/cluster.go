@@ -163,8 +163,7 @@ func (c *Cluster) String() string {
 	return b.String()
 }
 
-// name gives the node the host's name, unless it has one of its own, which then is the
-// policy's too.
+// name gives the node the host's name, unless it has one of its own, and returns it.
 func (c *Cluster) name(host string) (node string, err error) {
 	switch {
 	case c.Node != "":

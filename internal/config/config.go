@@ -63,7 +63,9 @@ import (
 type Config struct {
 	Path        string          // the file, as it was named
 	Listen      []milter.Listen // at least one, all different
+	Node        string          // this node's name, the attribute node; what Parse returns may have none
 	MaxSessions int
+	MaxDelayed  int
 	Timeouts    milter.Timeouts
 	StateDir    string   // what persists is kept there; "" for none. It need not be there yet
 	History     *History // nil for none
@@ -77,8 +79,8 @@ type Config struct {
 	Policy      *policy.Policy
 }
 
-// Load reads a configuration and the files of its lists and tables, and gives the policy's
-// node the name of this host. Its error is an [Errors] with everything that is
+// Load reads a configuration and the files of its lists and tables, and gives a node that
+// has no name that of this host. Its error is an [Errors] with everything that is
 // wrong.
 func Load(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
@@ -93,9 +95,9 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, Errors{{File: path, Msg: "cannot learn the name of this host: " + reason(err)}}
 	}
-	c.Policy.Node = strings.ToLower(host) // as all text attributes are
+	c.Node = strings.ToLower(host) // as all text attributes are
 	if c.Cluster != nil {
-		if c.Policy.Node, err = c.Cluster.name(c.Policy.Node); err != nil {
+		if c.Node, err = c.Cluster.name(c.Node); err != nil {
 			return nil, Errors{{File: path, Msg: err.Error()}}
 		}
 	}
@@ -138,7 +140,7 @@ type decoder struct {
 }
 
 func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *decoder {
-	p := &policy.Policy{OnError: policy.Accept, MaxDelayed: 20}
+	p := &policy.Policy{OnError: policy.Accept}
 	lists, tables := make(map[string]*policy.List), make(map[string]*policy.Table)
 	return &decoder{
 		document: newDocument(name, data),
@@ -146,6 +148,7 @@ func newDecoder(name string, data []byte, read func(string) ([]byte, error)) *de
 		config: &Config{
 			Path:        name,
 			MaxSessions: milter.DefaultMaxSessions,
+			MaxDelayed:  20,
 			Timeouts:    milter.DefaultTimeouts,
 			Log:         logging.Options{Buffer: mebibyte},
 			Policy:      p,
@@ -169,7 +172,7 @@ func (d *decoder) decode(n node) {
 		optional("log_repeats", set(&d.policy.LogRepeats, node.boolean)),
 		optional("on_error", set(&d.policy.OnError, choice("answer", []string{"accept", "tempfail"}, parseOnError))),
 		optional("max_sessions", func(n node) { d.config.MaxSessions = int(n.integer(1, 100_000)) }),
-		optional("max_delayed", func(n node) { d.policy.MaxDelayed = int(n.integer(0, 100_000)) }),
+		optional("max_delayed", func(n node) { d.config.MaxDelayed = int(n.integer(0, 100_000)) }),
 		optional("timeouts", decodeTimeouts(&d.config.Timeouts)),
 		optional("state_dir", set(&d.config.StateDir, d.directory)),
 		optional("history", d.decodeHistory),

@@ -75,7 +75,7 @@ func checkErrors(t *testing.T, errs Errors, files map[string]string) {
 func described(c *Config) string {
 	p := c.Policy
 	var b strings.Builder
-	fmt.Fprintln(&b, c.Listen, c.Log, c.StateDir, c.History, c.Lists, p.Shadow, p.OnError, p.LogRepeats, p.MaxDelayed)
+	fmt.Fprintln(&b, c.Listen, c.Log, c.StateDir, c.History, c.Lists, p.Shadow, p.OnError, p.LogRepeats, c.MaxDelayed)
 	for _, s := range p.Series {
 		fmt.Fprintln(&b, s.Definition, s.Persist, s.Serialize, s.Adds)
 	}

@@ -31,11 +31,12 @@ func TestDefaults(t *testing.T) {
 		Path:        "audit.yaml",
 		Listen:      []milter.Listen{{Network: "tcp", Address: "127.0.0.1:9900"}},
 		MaxSessions: 2000,
+		MaxDelayed:  20,
 		Timeouts:    milter.Timeouts{Negotiate: 30 * time.Second, Frame: 30 * time.Second, Write: 30 * time.Second, Idle: 130 * time.Minute},
 		Log:         logging.Options{Level: slog.LevelInfo, Buffer: 1 << 20},
 		Lists:       map[string]*policy.List{},
 		Tables:      map[string]*policy.Table{},
-		Policy:      &policy.Policy{OnError: policy.Accept, MaxDelayed: 20},
+		Policy:      &policy.Policy{OnError: policy.Accept},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
@@ -111,10 +112,10 @@ func TestEverything(t *testing.T) {
 		p := c.Policy
 		same(t, c.Log, logging.Options{Level: slog.LevelDebug, JSON: true, Buffer: 64 << 10})
 		host, err := os.Hostname()
-		if err != nil || p.Node != strings.ToLower(host) {
-			t.Errorf("the node is %q; the host is %q, %v", p.Node, host, err)
+		if err != nil || c.Node != strings.ToLower(host) {
+			t.Errorf("the node is %q; the host is %q, %v", c.Node, host, err)
 		}
-		same(t, []any{p.Shadow, p.OnError, p.LogRepeats, p.MaxDelayed}, []any{true, policy.Tempfail, true, 0})
+		same(t, []any{p.Shadow, p.OnError, p.LogRepeats, c.MaxDelayed}, []any{true, policy.Tempfail, true, 0})
 		same(t, c.MaxSessions, 100_000)
 		same(t, c.Timeouts, milter.Timeouts{Negotiate: 5 * time.Second, Frame: 10 * time.Minute, Write: time.Second, Idle: 24 * time.Hour})
 	})
@@ -215,7 +216,7 @@ func TestCluster(t *testing.T) {
 		Addresses: []string{"sentinel1.example.com:26379", "[2001:db8::2]:26379"},
 		Sentinel:  "mymaster", Username: "audit", Password: "a long secret, with blanks",
 	}})
-	same(t, c.Policy.Node, "mx1")
+	same(t, c.Node, "mx1")
 	var replicate []policy.Replicate
 	for _, s := range c.Policy.Series {
 		replicate = append(replicate, s.Replicate)
