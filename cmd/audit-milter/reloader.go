@@ -174,6 +174,7 @@ func (r *reloader) tell(changes policy.Changes) (did []string) {
 		r.log.Warn("a restart is needed for what has changed there", "keys", strings.Join(keys, ", "))
 		did = append(did, "a restart is needed for what has changed in "+strings.Join(keys, ", "))
 	}
+	tellNotes(r.conf.Load(), r.log.Logger)
 	tellFewDescriptors(r.conf.Load(), r.log.Logger)
 	return did
 }

@@ -115,6 +115,7 @@ func serve(path string, out io.Writer) error {
 	printLines(out, conf)
 	log.Info("serving", "config", path, "series", len(conf.Policy.Series), "rules", len(conf.Policy.Rules), "mode", mode(conf.Policy),
 		"gomaxprocs", runtime.GOMAXPROCS(0), "memory_limit", memoryLimit())
+	tellNotes(conf, log.Logger)
 	tellFewDescriptors(conf, log.Logger)
 	kept.awaitCluster() // those who connect wait meanwhile
 	err = supervise(reloads, listeners, hangups, ends)
