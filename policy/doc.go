@@ -17,19 +17,12 @@
 // a verdict: rule.go, verdict.go and milter/answer.go. A stage: stage.go. A comparison:
 // rule.go and condition.go.
 //
-// # Files
+// # Where to begin
 //
-//   - event.go, setters.go, attribute.go, normal.go: what is known, and its one
-//     spelling
-//   - rule.go, check.go, notes.go, describe.go: a policy as declared, what is
-//     wrong with it, what to know of it
-//   - when.go, list.go, table.go, entry.go, template.go, reply.go, key.go: its texts,
-//     compiled
-//   - answers.go: how long what a `when` said holds
-//   - engine.go, add.go, judge.go, condition.go, threshold.go, penalty.go,
-//     verdict.go: deciding
-//   - explain.go, rulestate.go, limits.go, walk.go: what it makes of a key without an
-//     event, and which keys are near a threshold
-//   - uses.go: what it needs of the MTA
-//   - log.go, clock.go, stats.go, recent.go: what it tells
+//   - event.go: what is known at a step, and attribute.go by which names
+//   - rule.go: a policy as declared, and check.go what is wrong with it
+//   - engine.go: deciding, by add.go, then judge.go and condition.go
+//   - verdict.go: what comes of it, and log.go how that is told
+//
+// What these call is in files named after it.
 package policy
