@@ -32,7 +32,7 @@ negative N takes away.
 					return usageError{fmt.Errorf("%q is not a whole number", args[2])}
 				}
 			}
-			return alter(cmd, &c, "/api/v1/add", admin.Add{Series: args[0], Key: args[1], Count: &n}, printAdded)
+			return alter(cmd, &c, "/api/v1/add", admin.Add{Series: args[0], Key: keyInUTF8(args[1]), Count: &n}, printAdded)
 		},
 	})
 }

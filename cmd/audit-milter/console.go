@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -129,6 +130,27 @@ func query[A any](cmd *cobra.Command, c *console, path string, params url.Values
 // alter asks for a change and tells what became of it.
 func alter[A any](cmd *cobra.Command, c *console, path string, change any, show func(io.Writer, A)) error {
 	return tell(cmd, c, show, func(d *running) ([]byte, error) { return d.Post(cmd.Context(), path, change) })
+}
+
+// keyInUTF8 is a key as JSON can have it: one with other bytes is spelt as the log would.
+func keyInUTF8(key string) string {
+	if utf8.ValidString(key) {
+		return key
+	}
+	var b strings.Builder
+	for len(key) > 0 {
+		r, n := utf8.DecodeRuneInString(key)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, key[0])
+		case r == '\\':
+			b.WriteString(`\\`)
+		default:
+			b.WriteRune(r)
+		}
+		key = key[n:]
+	}
+	return b.String()
 }
 
 func tell[A any](cmd *cobra.Command, c *console, show func(io.Writer, A), request func(*running) ([]byte, error)) error {

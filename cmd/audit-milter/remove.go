@@ -34,7 +34,7 @@ that have not done so yet is told.
 			return c.completeSeries(cmd, args, begun)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			what := admin.Remove{Rule: rule, Key: args[len(args)-1]}
+			what := admin.Remove{Rule: rule, Key: keyInUTF8(args[len(args)-1])}
 			switch {
 			case rule == "" && len(args) == 2:
 				what.Series = args[0]

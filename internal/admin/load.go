@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
@@ -157,6 +158,9 @@ func ReadExport(r io.Reader) iter.Seq2[Record, error] {
 func parseRecord(lines *csv.Reader, fields []string) (r Record, err error) {
 	r.Line, _ = lines.FieldPos(0)
 	r.Series, r.Key = fields[0], fields[1]
+	if !utf8.ValidString(r.Key) {
+		return r, fmt.Errorf("line %d: the key is not UTF-8: %q", r.Line, r.Key)
+	}
 	if r.Start, err = time.Parse(time.RFC3339, fields[2]); err != nil {
 		return r, fmt.Errorf("line %d: window_start is not a time such as 2026-01-01T12:00:00Z: %q", r.Line, fields[2])
 	}
