@@ -126,6 +126,7 @@ func (h *historyQuestion) parse(cmd *cobra.Command, args []string) (err error) {
 
 // parseForm reads what the lines are like.
 func (h *historyQuestion) parseForm(cmd *cobra.Command) error {
+	h.Key, h.Prefix = keyInUTF8(h.Key), keyInUTF8(h.Prefix)
 	for _, text := range []string{h.Key, h.Prefix} {
 		if lower := strings.ToLower(text); lower != text {
 			return fmt.Errorf("%q: keys are in lower case; write %q", text, lower)

@@ -86,7 +86,7 @@ func run(args []string) int {
 	if errors.Is(err, errInterrupted) {
 		return endInterrupted()
 	}
-	if _, ok := errors.AsType[usageError](err); ok || cmd == root {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
 	return 1

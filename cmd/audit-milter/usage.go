@@ -23,6 +23,9 @@ func wrongFlag(_ *cobra.Command, err error) error {
 		}
 		err = fmt.Errorf("--%s takes %s, not %q", wrong.GetFlag().Name, what, wrong.GetValue())
 	}
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() != "" {
+		err = fmt.Errorf("%w; an argument that begins with - stands behind --", err)
+	}
 	return usageError{err}
 }
 
@@ -41,6 +44,9 @@ func noEmptyFlag(cmd *cobra.Command, _ []string) (err error) {
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if cmd.ArgsLenAtDash() == 0 {
+		return usageError{fmt.Errorf("a command stands in front of --, so %q is none", args[0])}
 	}
 	unknown := policy.UnknownError{What: "command", Name: args[0]}
 	for _, c := range cmd.Commands() {
