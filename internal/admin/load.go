@@ -129,10 +129,17 @@ type Record struct {
 	Row
 }
 
+// byteOrderMark is what some editors begin a UTF-8 file with.
+const byteOrderMark = "\ufeff"
+
 // ReadExport reads an export. The first error ends it and names its line.
 func ReadExport(r io.Reader) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		lines := csv.NewReader(&quotedEnds{from: bufio.NewReader(r)})
+		text := bufio.NewReader(r)
+		if mark, _ := text.Peek(len(byteOrderMark)); string(mark) == byteOrderMark {
+			text.Discard(len(mark))
+		}
+		lines := csv.NewReader(&quotedEnds{from: text})
 		lines.ReuseRecord = true
 		head, err := lines.Read()
 		if err != nil || !slices.Equal(head, ExportColumns) {

@@ -36,9 +36,9 @@ func TestAKeyComesBackFromAFile(t *testing.T) {
 	}
 }
 
-// An editor may have ended the lines otherwise.
-func TestAFileWithOtherLineEnds(t *testing.T) {
-	text := "series,key,window_start,interval_seconds,count\r\ns,\"a\r\nb\",2026-01-01T12:00:00Z,300,8\r\ns,c,2026-01-01T12:00:00Z,300,9\r\n"
+// An editor may have ended the lines otherwise, and put a byte-order mark in front.
+func TestAFileThatAnEditorWrote(t *testing.T) {
+	text := "\ufeffseries,key,window_start,interval_seconds,count\r\ns,\"a\r\nb\",2026-01-01T12:00:00Z,300,8\r\ns,c,2026-01-01T12:00:00Z,300,9\r\n"
 	rows := readAll(t, text)
 	if len(rows) != 2 || rows[0].Key != "a\r\nb" || rows[0].Count != 8 || rows[1].Count != 9 {
 		t.Errorf("it is read as %+v", rows)
