@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/audit-milter/audit-milter/policy"
 )
@@ -69,7 +71,24 @@ func (q *question) readForm(r *http.Request, params []string) (err error) {
 
 // readJSON reads one value that has no field too many.
 func readJSON(body io.Reader, into any) error {
-	d := json.NewDecoder(body)
+	data, err := io.ReadAll(body)
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+		return fail(http.StatusRequestEntityTooLarge, fmt.Sprintf("a request has at most %d bytes", maxBody))
+	}
+	if err == nil {
+		err = decode(data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("the JSON is not what is needed here: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+func decode(data []byte, into any) error {
+	if !utf8.Valid(data) { // the library would make another key of it
+		return errors.New("it is not UTF-8; other bytes of a key are spelt as the log has them")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil {
@@ -77,13 +96,7 @@ func readJSON(body io.Reader, into any) error {
 			err = errors.New("something stands behind it")
 		}
 	}
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		return fail(http.StatusRequestEntityTooLarge, fmt.Sprintf("a request has at most %d bytes", maxBody))
-	}
-	if err != nil {
-		return fmt.Errorf("the JSON is not what is needed here: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return nil
+	return err
 }
 
 // Error is the answer to what is not answered otherwise, and what a [Client] makes

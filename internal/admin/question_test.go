@@ -30,6 +30,7 @@ func TestMistakes(t *testing.T) {
 		{"a fraction", `POST /api/v1/add {"series":"users","key":"a","count":1.5}`, `400 the JSON is not what is needed here: cannot unmarshal number 1.5 into Go struct field Add.count of type int64`},
 		{"nothing at all", `POST /api/v1/add`, `400 the JSON is not what is needed here: EOF`},
 		{"two values", `POST /api/v1/add {"series":"users","key":"a"}{}`, `400 the JSON is not what is needed here: something stands behind it`},
+		{"other bytes than UTF-8", "POST /api/v1/add {\"series\":\"users\",\"key\":\"m\xfcller\"}", `400 the JSON is not what is needed here: it is not UTF-8; other bytes of a key are spelt as the log has them`},
 		{"an add of nothing", `POST /api/v1/add {"series":"users","key":"a","count":0}`, `400 a count of 0 changes nothing`},
 		{"an add to a block", `POST /api/v1/add {"series":"connections","key":"192.0.2.0/24"}`, `400 nothing can be added to the block 192.0.2.0/24; name one address`},
 	} {
