@@ -677,6 +677,28 @@ func TestClocksThatAreApartAreReported(t *testing.T) {
 	}
 }
 
+// How far its clock is off it has measured a second ago, when that was another one.
+func TestANodeWhoseClockIsSetBackIsNotAway(t *testing.T) {
+	s := newServer(t)
+	a, b := twoNodes(t, s.path, "a", "b")
+	b.add(1, 3)
+	expect(t, []*node{a, b}, map[int]int64{1: 3})
+	back := -2 * penaltiesLive
+	b.ahead.Store(int64(back))
+	eventually(t, func() error {
+		of, _ := a.cluster.Status().Of("b")
+		switch got := a.count(1); {
+		case of.IsAway(a.now()):
+			t.Fatalf("b is away, or gone: %+v", of)
+		case got != 3:
+			t.Fatalf("a counts %d", got)
+		case of.Ahead > back+time.Minute:
+			return fmt.Errorf("a takes b's clock to be %v ahead", of.Ahead)
+		}
+		return nil
+	})
+}
+
 func TestOpenSessionsOfADeadNodeDisappear(t *testing.T) {
 	s := newServer(t)
 	a, b := newNode(t, s.path, "a", nodeOptions{}), newNode(t, s.path, "b", nodeOptions{})

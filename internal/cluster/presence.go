@@ -178,8 +178,13 @@ func (r *reader) meet(there map[string]string, server time.Time) {
 		p.Role, p.Version = policy.Printable(p.Role), policy.Printable(p.Version)
 		age := server.Sub(time.UnixMilli(p.Time).Add(-p.skew()))
 		p.seen = r.Now().Add(-max(age, 0))
-		if before := r.nodes[node]; before != nil && before.Life != p.Life {
-			r.startOver(node)
+		if before := r.nodes[node]; before != nil {
+			if before.Time != p.Time && p.seen.Before(r.beaten) {
+				p.seen = r.beaten // it was there since, and has set its clock back
+			}
+			if before.Life != p.Life {
+				r.startOver(node)
+			}
 		}
 		r.nodes[node] = p
 		if r.heard[node] == nil {
