@@ -251,6 +251,9 @@ rules:
 		t.Errorf("its own are %v, want the one session", own)
 	}
 	w.expect(w.client("198.51.100.7"), policy.Connect, "reject: 550 5.7.1 here: 2 in open_sessions for 198.51.100.7 at present, above 1")
+	if adds := open.Counter.Stats().Adds; adds != 6 {
+		t.Errorf("there were %d adds, want one for each of 4 sessions that began and 2 that ended here", adds)
+	}
 	open.SetShare("mx2", nil, w.now)
 	if n := w.countOf(policy.OpenSessions, "198.51.100.7"); n != 2 || len(open.ShareNodes()) != 0 || open.Counter.Len() != 1 {
 		t.Errorf("without the other node there are %d of %d keys, and shares of %v", n, open.Counter.Len(), open.ShareNodes())

@@ -278,8 +278,9 @@ func (l *Lasting) SetShare(node string, counts map[series.Key]int64, now time.Ti
 		changes[k] -= had[0]
 	}
 	for k, n := range changes {
-		share.(*series.Series).Add(k, n, now)
-		l.series.Add(k, n, now)
+		d := series.Delta{Key: k, Bits: hostBits(k), Amount: n}
+		share.Merge(d, now)
+		l.Counter.Merge(d, now)
 	}
 	if len(counts) == 0 {
 		l.putShare(node, nil)

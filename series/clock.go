@@ -123,6 +123,9 @@ func (c *clock) start(w int64) int64 {
 
 // window is the one that begins at that second or has it.
 func (c *clock) window(start int64) int64 {
+	if c == nil {
+		return 0
+	}
 	return floorDiv(start, c.interval/int64(time.Second)) + c.line.Load().offset
 }
 

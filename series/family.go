@@ -74,7 +74,9 @@ func (f *family) add(a address, text string, m moment, n, oldest int64, how tell
 	if f.gauge {
 		t.settle(a, text)
 	}
-	t.adds++
+	if how != notAtAll { // else it is another's, or was added before
+		t.adds++
+	}
 	t.sweep(oldest)
 	t.mu.Unlock()
 	return cut

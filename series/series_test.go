@@ -410,6 +410,7 @@ func TestStatsCountAdds(t *testing.T) {
 		{"an amount is taken back", func() { s.AddTo(key("192.0.2.1"), -1, s.Add(key("192.0.2.1"), 1, now)) }, 5},
 		{"nothing is added", func() { s.Add(key("192.0.2.1"), 0, now) }, 5},
 		{"a key is not taken", func() { s.Add(key("user"), 1, now) }, 5},
+		{"another series tells of one", func() { s.Merge(Delta{Key: key("192.0.2.1"), Bits: 32, Start: now.Unix(), Amount: 1}, now) }, 5},
 		{"a key is removed", func() { s.Remove(key("192.0.2.1")) }, 5},
 	} {
 		if step.do(); s.Stats() != (Stats{Adds: step.adds}) {

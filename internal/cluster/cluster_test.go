@@ -44,6 +44,9 @@ func TestThreeNodesCountAsOne(t *testing.T) {
 		if got := own.Count(addr(1), series.Host, 0, 2, n.now()); got != 1 {
 			t.Errorf("node %d counts %d itself, want 1", i, got)
 		}
+		if got := n.engine.Counter("clients").Stats().Adds; got != 2 {
+			t.Errorf("node %d has %d adds, want its own 2", i, got)
+		}
 	}
 }
 
