@@ -231,7 +231,7 @@ func (c *condition) span() time.Duration {
 // when that cannot be known or never happens. Own is what the event itself adds to
 // the key, and back is the part of what it has just added that is taken back.
 func (c *condition) clears(key series.Key, own, back int64, least time.Duration, room *[]int64, now time.Time) (time.Duration, bool) {
-	if c.distinct || c.def.Interval == 0 || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
+	if c.distinct || c.def.IsGauge() || c.Op != Above && c.Op != AtLeast || c.Threshold.Unit != Plain {
 		return 0, false
 	}
 	counts, elapsed := c.counts(key, room, now)
@@ -245,7 +245,7 @@ func (c *condition) clears(key series.Key, own, back int64, least time.Duration,
 // which clears knows nothing: what is open now, and different values up to now, only
 // become fewer.
 func (c *condition) onlyFalls() bool {
-	return (c.distinct || c.def.Interval == 0) && c.From == 0 && (c.Op == Above || c.Op == AtLeast) && c.Threshold.Unit == Plain
+	return (c.distinct || c.def.IsGauge()) && c.From == 0 && (c.Op == Above || c.Op == AtLeast) && c.Threshold.Unit == Plain
 }
 
 // clearAfter is the arithmetic of clears. Counts are the windows as they are

@@ -32,7 +32,7 @@ type Measure struct {
 	Network  string // the block of the key under the condition's mask; "" for a text
 	From, To int    // the windows
 	Sliding  bool
-	Interval time.Duration // of one window
+	Interval time.Duration // of one window; 0 for a gauge
 	Op       Op
 	Numbers
 	Of         *Reading      // what a share is of

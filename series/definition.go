@@ -78,6 +78,9 @@ type Definition struct {
 	MaxKeys int
 }
 
+// IsGauge reports whether the series tells what there is at present.
+func (d Definition) IsGauge() bool { return d.Interval == 0 }
+
 func (d Definition) check() error {
 	switch {
 	case d.Name == "":

@@ -88,7 +88,7 @@ func (q *question) windows(c policy.Counter, t policy.Target) []Window {
 
 // windowStart is when the window of that number began; of a gauge it is the present.
 func windowStart(d series.Definition, now time.Time, window int) time.Time {
-	if isGauge(d) {
+	if d.IsGauge() {
 		return now.UTC().Truncate(time.Second)
 	}
 	begin := windowAt(d.Interval, now) - int64(window)
@@ -104,9 +104,6 @@ func windowAt(interval time.Duration, at time.Time) int64 {
 	}
 	return n
 }
-
-// isGauge reports whether a series tells what there is at present.
-func isGauge(d series.Definition) bool { return d.Interval == 0 }
 
 // Add is what /api/v1/add takes.
 type Add struct {
@@ -157,7 +154,7 @@ func addable(c policy.Counter) (*series.Series, error) {
 
 // changeable says why a series cannot be changed by hand.
 func changeable(c policy.Counter) error {
-	if d := c.Definition(); isGauge(d) {
+	if d := c.Definition(); d.IsGauge() {
 		return fmt.Errorf("%s tells what is open at present, and cannot be changed by hand", d.Name)
 	}
 	return nil
