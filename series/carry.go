@@ -17,9 +17,9 @@ type Carried struct {
 }
 
 // CarryFrom takes over what another series counts whose interval, windows, type or
-// MaxKeys are different. It adds to what there is already, so the new one can be in
-// use; adds to the old one should have ended, since they may be missed. Neither is
-// a gauge.
+// MaxKeys are different. It counts beside what there is already, so the new one can be in
+// use, and is not told; adds to the old one should have ended, since they may be missed.
+// Neither is a gauge.
 //
 // A window goes whole into that in which it began. So windows of the same interval
 // are kept, those of a finer one are summed, and a coarser one, of which nobody knows
@@ -58,13 +58,15 @@ func (s *Series) CarryFrom(old *Series, now time.Time) (c Carried) {
 	return c
 }
 
-// carry adds the counts of a key, from windows of another interval. It returns what
+// carry puts in the counts of a key, from windows of another interval. It returns what
 // counts in none of the series' windows, and whether anything did.
 func (s *Series) carry(k Key, counts []int64, interval time.Duration, now time.Time) (past int64, any bool) {
+	current, _ := s.clock.read(now)
 	for age, n := range counts {
-		switch {
+		switch to := ageBy(s.def.Interval, interval, age, now); {
 		case n == 0:
-		case s.AddAt(k, n, ageBy(s.def.Interval, interval, age, now), now):
+		case 0 <= to && to < s.def.Windows:
+			s.add(k, n, current-int64(to), current, notAtAll)
 			any = true
 		default:
 			past = Plus(past, n)

@@ -42,6 +42,9 @@ func TestWhatAnotherIntervalTakesOver(t *testing.T) {
 		if c.Keys != 1 || c.Lost() != test.lost {
 			t.Errorf("%s: %d keys, lost %q; want %q", test.name, c.Keys, c.Lost(), test.lost)
 		}
+		if adds := to.Stats().Adds; adds != 0 {
+			t.Errorf("%s: %d adds, though nothing was added to it", test.name, adds)
+		}
 	}
 }
 
