@@ -170,6 +170,19 @@ func TestADamagedFileGoesWithTheRetention(t *testing.T) {
 	}
 }
 
+// maintained lets a history be maintained, pass after pass, two days after someDay.
+func maintained(t *testing.T, dir string) (log *recordedLog, end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m, log := maintainer(dir)
+	m.Now = func() time.Time { return someDay.Add(2 * day) }
+	ended := make(chan struct{})
+	go func() { m.Run(ctx); close(ended) }()
+	return log, func() {
+		cancel()
+		<-ended
+	}
+}
+
 func TestTheLogTellsOnceOfAFileThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	hours(t, dir, "s", someDay, 4, make(totals))
@@ -177,11 +190,8 @@ func TestTheLogTellsOnceOfAFileThatCannotBeRead(t *testing.T) {
 	whole := damage(t, path, damages["truncated"])
 	age(t, dir, someDay)
 	bubble(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		m, log := maintainer(dir)
-		m.Now = func() time.Time { return someDay.Add(2 * day) }
-		ended := make(chan struct{})
-		go func() { m.Run(ctx); close(ended) }()
+		log, end := maintained(t, dir)
+		defer end()
 		told := func(want int) {
 			t.Helper()
 			time.Sleep(3 * pass)
@@ -199,8 +209,6 @@ func TestTheLogTellsOnceOfAFileThatCannotBeRead(t *testing.T) {
 		path = filepath.Join(seriesDir(dir, "s"), fileNames(t, dir, "s")[0].String()) // that it became
 		damage(t, path, damages["empty"])
 		told(1)
-		cancel()
-		<-ended
 	})
 }
 
@@ -212,18 +220,13 @@ func TestOfManyFilesThatCannotBeReadTheLogNamesSome(t *testing.T) {
 	}
 	age(t, dir, someDay)
 	bubble(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		m, log := maintainer(dir)
-		m.Now = func() time.Time { return someDay.Add(2 * day) }
-		ended := make(chan struct{})
-		go func() { m.Run(ctx); close(ended) }()
+		log, end := maintained(t, dir)
+		defer end()
 		time.Sleep(3 * pass)
 		synctest.Wait()
 		if log.count(".parquet") != mostTold || log.count("level=ERROR") != mostTold+1 || log.count(" files=3\n") != 1 {
 			t.Errorf("logged %s", log.text.String())
 		}
-		cancel()
-		<-ended
 	})
 }
 
