@@ -12,7 +12,7 @@ import (
 // Notes are what an admin should know of a policy that is right: what it costs,
 // and where it may surprise.
 func (p *Policy) Notes() []string {
-	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes(), p.openNotes(), p.vainNotes())
+	return slices.Concat(p.stageNotes(), p.windowNotes(), p.memoryNotes(), p.sizeNotes(), p.sharedNotes(), p.connectNotes(), p.dataNotes(), p.openNotes(), p.vainNotes())
 }
 
 func (p *Policy) stageNotes() []string {
@@ -106,6 +106,16 @@ func (p *Policy) connectNotes() (notes []string) {
 	for _, r := range p.Rules {
 		if r.At.Has(Connect) && r.Reply != nil {
 			notes = append(notes, fmt.Sprintf("rule %s: at connect Sendmail shows its own text, not the reply", r.Name))
+		}
+	}
+	return notes
+}
+
+// dataNotes name the rules whose refusals a client can turn against the mail server.
+func (p *Policy) dataNotes() (notes []string) {
+	for _, r := range p.Rules {
+		if r.At.Has(Data) && (r.Then == Tempfail || r.Then == Reject) {
+			notes = append(notes, fmt.Sprintf("rule %s: a client that is refused at data can crash Postfix 3.7 by BDAT; at eoh it cannot, nor with smtpd_discard_ehlo_keywords = chunking", r.Name))
 		}
 	}
 	return notes

@@ -112,24 +112,28 @@ series:
 rules:
   - {name: flood, at: connect, if: {series: odd, above: 5}, then: reject, reply: no}
   - {name: free, at: connect, if: {series: odd, above: 5}, then: reject, allow_shared_key: true}
+  - {name: late, at: [data, eom], if: {series: bytes, above: 5}, when: size > 3, then: tempfail}
+  - {name: gone, at: data, when: size > 3, then: disconnect}
+  - {name: held, at: data, when: size > 3, then: quarantine}
   - {name: big, at: eom, if: {series: bytes, above: 5}, when: message_size > 3, then: reject}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
-		"the MTA shows connect, mail, eom and waits for an answer at connect, eom",
+		"the MTA shows connect, mail, data, eom and waits for an answer at connect, data, eom",
 		"series odd: an interval of 7 minutes does not divide a day, so its windows do not begin at midnight UTC",
 		"series names: takes 2.5 GB of memory at the most, when each of max_keys 20000 shows many values in every window",
 		"message_size makes the MTA send every message whole; used by series bytes, rule big",
-		"loopback, this host's own addresses and the null sender are keys that many share; they do not fire flood, big (allow_shared_key: true lets them)",
+		"loopback, this host's own addresses and the null sender are keys that many share; they do not fire flood, late, big (allow_shared_key: true lets them)",
 		"rule flood: at connect Sendmail shows its own text, not the reply",
+		"rule late: a client that is refused at data can crash Postfix 3.7 by BDAT; at eoh it cannot, nor with smtpd_discard_ehlo_keywords = chunking",
 	}
 	if got := conf.Policy.Notes(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("notes are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	conf.Policy.Shadow = true
-	if note := conf.Policy.Notes()[0]; note != "the MTA shows connect, mail, eom and waits for an answer at eom; in global shadow every answer is continue" {
+	if note := conf.Policy.Notes()[0]; note != "the MTA shows connect, mail, data, eom and waits for an answer at eom; in global shadow every answer is continue" {
 		t.Error(note)
 	}
 }
