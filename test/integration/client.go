@@ -52,9 +52,9 @@ func dial(m *mta, service string, from netip.Addr) (*client, error) {
 // services are the ports of both servers. README.md says which milters each
 // has.
 var services = map[string]string{
-	"smtp": "25", "chain": "26", "submissions": "465", "submission": "587", "reinjection": "10025",
+	"smtp": "25", "chain": "26", "chain-front": "27", "submissions": "465", "submission": "587", "reinjection": "10025",
 	"version2": "2502", "version3": "2503", "version4": "2504",
-	"proxied": "2525",
+	"proxied": "2525", "haproxy": "2526",
 }
 
 // send writes all lines at once, as a client does that pipelines.

@@ -40,7 +40,7 @@ type mta struct {
 type milterLines struct {
 	Inet    string // takes the mail of port 25; when it is away, mail is tempfailed
 	Unix    string // takes that of port 587; when it is away, mail passes
-	Scanner string // stands before Inet on port 26
+	Scanner string // stands before Inet on port 26, behind it on port 27
 }
 
 // start configures the server and returns when it takes mail.

@@ -20,7 +20,7 @@ type play struct {
 
 	tap     *tap    // nil when nothing is recorded
 	milter  *daemon // its policy is policy.yaml
-	scanner *daemon // stands before it on port 26, with scanner.yaml; nil without that
+	scanner *daemon // stands before it on port 26, behind it on port 27, with scanner.yaml; nil without that
 
 	client  *client // the one who speaks
 	named   map[string]*client
