@@ -118,6 +118,14 @@ func documentedUser(ts *testscript.TestScript) []string {
 }
 
 // freePort is one of 127.0.0.1.
+// findPort is `port`: one that is free, in $PORT.
+func findPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: port")
+	}
+	ts.Setenv("PORT", freePort(ts))
+}
+
 func freePort(ts *testscript.TestScript) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)

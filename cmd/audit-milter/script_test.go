@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 			"becomes":  becomes,
 			"daemon":   startDaemon,
 			"get":      get,
+			"port":     findPort,
 			"received": received,
 			"receiver": startReceiver,
 			"says":     awaitLine,
