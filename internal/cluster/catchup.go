@@ -210,8 +210,8 @@ func (r *reader) differs(t *topic, node string, f *feed, words string) {
 	}
 	f.other = true
 	t.target.drop(node)
-	r.Log.Error("cluster: a node's series is defined in another way, so its counts are left out here, and this node's there",
-		"node", node, "series", t.name, "there", words, "here", t.words)
+	r.Log.Error("cluster: a node's series is defined in another way, so its counts are left out here, and this node's there: define it the same at both, and where formats differ give both the same version",
+		"node", node, "series", titleOf(t.name), "there", words, "here", t.words)
 }
 
 // join reads what this node has told in an earlier life of series that were not restored,
@@ -235,10 +235,14 @@ func (r *reader) join(ctx context.Context) error {
 		if t.lasting != nil && told != nil {
 			t.lasting.Counter.Since(begun, r.Now())
 		}
+		var unread error
 		for _, p := range told {
 			if err := t.target.merge("", p.number, p.payload); err != nil {
-				r.Log.Error("cluster: what this node has sent before is not understood, and left out", "series", t.name, "error", err)
+				unread = err
 			}
+		}
+		if unread != nil {
+			r.Log.Error("cluster: what this node has sent before is not understood, and left out", "series", titleOf(t.name), "error", unread)
 		}
 		r.back[t.name] = true // also when the next one cannot be read yet
 	}
@@ -272,14 +276,21 @@ func (r *reader) hearEnds(ctx context.Context) error {
 	return nil
 }
 
-// earlier is what a node has told of a topic so far.
+// earlier is what a node has told of a topic so far, if that is defined as it is now.
 func (r *reader) earlier(ctx context.Context, t *topic, node string) (begun time.Time, told []part, err error) {
 	k := seriesKeys(r.Name, t.name, node)
 	states, err := r.states(ctx, []keys{k})
-	if err != nil || states[0] == nil || states[0].shape != t.shape {
+	if err != nil || states[0] == nil {
 		return begun, nil, err
 	}
 	s := states[0]
+	if s.shape != t.shape {
+		if node == r.Node {
+			r.Log.Warn("cluster: what this node has sent before is defined in another way, and left out: what no disk has kept begins anew",
+				"series", titleOf(t.name), "there", s.words, "here", t.words)
+		}
+		return begun, nil, nil
+	}
 	if whole, err := r.fetch(ctx, k, s); err != nil || !whole {
 		return begun, nil, err
 	}

@@ -607,6 +607,57 @@ func TestSeriesOfOtherDefinitionsDoNotMix(t *testing.T) {
 	differs(mx, "[]")
 }
 
+func TestWhatAnotherFormatHasIsSaid(t *testing.T) {
+	s := newServer(t)
+	old := newNode(t, s.path, "old", nodeOptions{})
+	old.add(1, 1)
+	old.snapshot()
+	old.stop()
+	for _, name := range []string{"", "clients"} { // as a version with another format has it
+		s.do("HSET", seriesKeys("test", name, "old").state, "shape", "another", "words", "in format 1")
+	}
+
+	mx := newNode(t, s.path, "mx", nodeOptions{})
+	eventually(t, mx.logs("defined in another way", fmt.Sprintf(`node=old series=penalties there="in format 1" here=%q`, inFormat)))
+	eventually(t, mx.logs("defined in another way", "node=old series=clients"))
+
+	old = newNode(t, s.path, "old", nodeOptions{})
+	eventually(t, old.logs("begins anew", fmt.Sprintf(`series=penalties there="in format 1" here=%q`, inFormat)))
+	eventually(t, old.logs("begins anew", "series=clients"))
+	if strings.Contains(old.log.String(), "series=users") {
+		t.Errorf("it is the same, and yet\n%s", old.log)
+	}
+	old.add(1, 2)
+	mx.add(1, 4)
+	expect(t, []*node{old, mx}, map[int]int64{1: 6})
+}
+
+func TestWhatIsNotUnderstoodOfAnEarlierLifeIsSaidOnceForASeries(t *testing.T) {
+	s := newServer(t)
+	n := newNode(t, s.path, "mx", nodeOptions{})
+	n.add(1, 1)
+	n.snapshot()
+	n.stop()
+	k := seriesKeys("test", "clients", "mx")
+	last, err := s.do("HGET", k.state, "end").AsInt64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape, err := s.do("HGET", k.state, "shape").ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.do("DEL", k.batches)
+	for i := last + 1; i <= last+3; i++ {
+		s.do("XADD", k.batches, fmt.Sprint(i, "-0"), "d", "\xff", "p", fmt.Sprint(i-1), "s", shape)
+	}
+	n = newNode(t, s.path, "mx", nodeOptions{})
+	expect(t, []*node{n}, map[int]int64{1: 1})
+	if told := strings.Count(n.log.String(), "has sent before is not understood"); told != 1 {
+		t.Errorf("it is told %d times\n%s", told, n.log)
+	}
+}
+
 func TestAReloadThatChangesASeriesKeepsTheClusterTogether(t *testing.T) {
 	s := newServer(t)
 	nodes := threeNodes(t, s.path)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -354,6 +355,18 @@ func (n *node) others(count int) {
 		}
 		return nil
 	})
+}
+
+// logs reports an error until the node has logged a line with all of the texts.
+func (n *node) logs(texts ...string) func() error {
+	return func() error {
+		for line := range strings.Lines(n.log.String()) {
+			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s does not log %q:\n%s", n.name, texts, n.log)
+	}
 }
 
 // settled waits until all that the node has counted is on the server.

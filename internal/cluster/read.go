@@ -86,7 +86,7 @@ func newReader(c *Cluster, l *link) *reader {
 		opened:  make(map[string]string),
 		self:    presence{Role: c.role(), Version: c.Version, Life: c.incarnation},
 	}
-	r.topics[""] = &topic{shape: shorten(""), target: penalties{r}, feeds: make(map[string]*feed)}
+	r.topics[""] = &topic{words: inFormat, shape: shorten(""), target: penalties{r}, feeds: make(map[string]*feed)}
 	return r
 }
 
@@ -281,7 +281,7 @@ func (r *reader) damaged(t *topic, node string, f *feed, err error) {
 	f.behind, f.need = true, max(f.need, f.last+1)
 	if !f.unread {
 		f.unread = true
-		r.Log.Error("cluster: what a node has sent is not understood, and left out until its next snapshot", "node", node, "series", t.name, "error", err)
+		r.Log.Error("cluster: what a node has sent is not understood, and left out until its next snapshot", "node", node, "series", titleOf(t.name), "error", err)
 	}
 }
 

@@ -78,7 +78,7 @@ func (c *Cluster) first() []entry {
 func (c *Cluster) sent(some []entry, answers []int64) (whole bool) {
 	whole, lost := c.noteSent(some, answers)
 	if lost != nil {
-		c.Log.Warn("cluster: the server has lost what this node has sent, or another process uses its name: all is sent again", "node", c.Node, "series", lost.name())
+		c.Log.Warn("cluster: the server has lost what this node has sent, or another process uses its name: all is sent again", "node", c.Node, "series", titleOf(lost.name()))
 	}
 	return whole
 }

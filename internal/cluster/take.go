@@ -11,7 +11,10 @@ import (
 )
 
 // format is that of the payloads. Nodes of different ones do not read each other.
-const format = "2"
+const (
+	format   = "2"
+	inFormat = "in format " + format
+)
 
 // entry is a batch, or a part of a snapshot, of one series.
 type entry struct {
@@ -64,7 +67,7 @@ type tail struct {
 func shapeOf(l *policy.Lasting) (words, short string) {
 	s := deltas.ShapeOf(l)
 	s.MaxKeys = 0
-	words = s.String() + " in format " + format
+	words = s.String() + " " + inFormat
 	return words, shorten(words)
 }
 
@@ -80,7 +83,7 @@ func lives(d series.Definition) time.Duration {
 
 func (c *Cluster) newChain(l *policy.Lasting, lives time.Duration) *chain {
 	if l == nil {
-		return &chain{keys: seriesKeys(c.Name, "", c.Node), shape: shorten(""), life: c.incarnation, lives: lives, tail: new(tail)}
+		return &chain{keys: seriesKeys(c.Name, "", c.Node), words: inFormat, shape: shorten(""), life: c.incarnation, lives: lives, tail: new(tail)}
 	}
 	words, shape := shapeOf(l)
 	return &chain{l, seriesKeys(c.Name, l.Definition.Name, c.Node), words, shape, c.incarnation, lives, new(tail)}

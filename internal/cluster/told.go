@@ -41,11 +41,13 @@ func (n NodeStatus) State(now time.Time) string {
 	return cmp.Or(strings.Join(wrong, "; "), "ok")
 }
 
-// topics are the names of series and, where one is empty, the penalties.
+// titleOf is the name of a series or, where it is empty, the penalties.
+func titleOf(name string) string { return cmp.Or(name, "penalties") }
+
 func topics(names []string) string {
 	names = slices.Clone(names)
 	for i, name := range names {
-		names[i] = cmp.Or(name, "penalties")
+		names[i] = titleOf(name)
 	}
 	return strings.Join(names, ", ")
 }
