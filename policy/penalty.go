@@ -357,10 +357,18 @@ func (e *Engine) SetPenalty(p Penalty, now time.Time) {
 	e.setPenalty(p, now, true)
 }
 
+// giver is the rule that gives such penalties; nil where there is none of that mode.
+func (e *Engine) giver(rule string, shadow bool) *rule {
+	if r := ruleNamed(e.penalizing, rule); r != nil && r.penalties.shadow == shadow {
+		return r
+	}
+	return nil
+}
+
 func (e *Engine) setPenalty(p Penalty, now time.Time, told bool) {
-	r := ruleNamed(e.penalizing, p.Rule)
+	r := e.giver(p.Rule, p.Shadow)
 	length := p.Until.Sub(now)
-	if r == nil || r.penalties.shadow != p.Shadow || length <= 0 {
+	if r == nil || length <= 0 {
 		return
 	}
 	since := p.Since
@@ -379,15 +387,15 @@ func (e *Engine) MergePenalty(p Penalty, now time.Time) { e.setPenalty(p, now, f
 
 // HasPenalty reports whether a penalty runs.
 func (e *Engine) HasPenalty(k PenaltyKey, now time.Time) bool {
-	r := ruleNamed(e.penalizing, k.Rule)
-	return r != nil && r.penalties.shadow == k.Shadow && r.penalties.left(k.Subject, now) > 0
+	r := e.giver(k.Rule, k.Shadow)
+	return r != nil && r.penalties.left(k.Subject, now) > 0
 }
 
 // EndPenalty ends a penalty as another node has removed it, at the delta's Since: one that
 // was imposed later runs on. If one ran, deltas tell that: else what this node has told or
 // kept of it would bring it back at a restart.
 func (e *Engine) EndPenalty(p Penalty, now time.Time) {
-	if r := ruleNamed(e.penalizing, p.Rule); r != nil && r.penalties.shadow == p.Shadow {
+	if r := e.giver(p.Rule, p.Shadow); r != nil {
 		r.penalties.removeImposed(p.Subject, p.Since, now)
 	}
 }
@@ -416,8 +424,8 @@ func (e *Engine) RemovePenalty(rule, key string, now time.Time) (bool, error) {
 // event.
 func (e *Engine) CarryPenalties(before *Engine, now time.Time) {
 	for _, r := range e.penalizing {
-		old := ruleNamed(before.penalizing, r.Name)
-		if old == nil || old.penalties.shadow != r.penalties.shadow {
+		old := before.giver(r.Name, r.penalties.shadow)
+		if old == nil {
 			continue
 		}
 		r.penalties = old.penalties

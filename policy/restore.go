@@ -1,6 +1,9 @@
 package policy
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Restored is what was kept of the time before the daemon started.
 type Restored struct {
@@ -38,7 +41,12 @@ func Restore(r Restored, p *Policy, o Options) (*Engine, Changes, error) {
 	}
 	changes.Dropped = dropped
 	for _, penalty := range r.Penalties {
+		if e.giver(penalty.Rule, penalty.Shadow) == nil && penalty.Until.After(o.Start) {
+			changes.Freed = append(changes.Freed, penalty.Rule)
+		}
 		e.SetPenalty(penalty, o.Start)
 	}
+	slices.Sort(changes.Freed)
+	changes.Freed = slices.Compact(changes.Freed)
 	return e, changes, nil
 }

@@ -129,18 +129,23 @@ rules: [{name: r, at: mail, if: {series: s, above: 0}, then: reject, penalty: 1h
 		shadow bool
 		until  time.Duration
 		want   string
+		told   string
 	}{
-		{"runs on", "r", false, 20 * time.Minute, "198.51.100.7 20m0s"},
-		{"for no longer than its rule gives", "r", false, 9 * time.Hour, "198.51.100.7 1h0m0s"},
-		{"has ended meanwhile", "r", false, -time.Second, ""},
-		{"its rule has gone", "gone", false, 20 * time.Minute, ""},
-		{"its rule was a shadow", "r", true, 20 * time.Minute, ""},
+		{"runs on", "r", false, 20 * time.Minute, "198.51.100.7 20m0s", ""},
+		{"for no longer than its rule gives", "r", false, 9 * time.Hour, "198.51.100.7 1h0m0s", ""},
+		{"has ended meanwhile", "r", false, -time.Second, "", ""},
+		{"its rule has gone", "gone", false, 20 * time.Minute, "", ", freed gone"},
+		{"and it would have ended", "gone", false, -time.Second, "", ""},
+		{"its rule was a shadow", "r", true, 20 * time.Minute, "", ", freed r"},
 	} {
 		w := newWorld(t, yaml)
 		penalty.Rule, penalty.Shadow, penalty.Until = row.rule, row.shadow, w.now.Add(row.until)
-		w.restart(policy.Restored{Penalties: []policy.Penalty{penalty}}, parsed(t, yaml))
+		changes := w.restart(policy.Restored{Penalties: []policy.Penalty{penalty, penalty}}, parsed(t, yaml))
 		if got := w.penalties(); got != row.want {
 			t.Errorf("%s: there are %q, want %q", row.name, got, row.want)
+		}
+		if got := toldChanges(changes); got != "begun s"+row.told {
+			t.Errorf("%s: %q is told, want %q", row.name, got, row.told)
 		}
 	}
 }

@@ -8,12 +8,14 @@ import (
 )
 
 // Changes say what became of the series when one policy followed another: by
-// name, each in one of the lists, in the order of the configuration.
+// name, each in one of their lists, in the order of the configuration.
 type Changes struct {
 	Kept     []string   // not changed: the very same, with their counts
 	Reshaped []Reshaped // changed: made anew, with what could be carried over
 	Begun    []string   // new, and empty
 	Dropped  []string   // gone, with their counts
+
+	Freed []string // rules, sorted, whose penalties a start dropped: none of that name and mode gives any
 }
 
 // Reshaped is a series that a reload has changed.

@@ -96,7 +96,7 @@ func toldChanges(c policy.Changes) (told string) {
 	for _, list := range []struct {
 		what  string
 		names []string
-	}{{"kept", c.Kept}, {"begun", c.Begun}, {"dropped", c.Dropped}} {
+	}{{"kept", c.Kept}, {"begun", c.Begun}, {"dropped", c.Dropped}, {"freed", c.Freed}} {
 		for i, name := range list.names {
 			switch {
 			case i == 0 && told != "":

@@ -171,6 +171,9 @@ func (k *keeping) engine(r *reloader) (*policy.Engine, error) {
 	if len(changes.Dropped) > 0 {
 		k.log.Warn("counts were kept of series that are gone or do not persist any more; they are dropped", "series", strings.Join(changes.Dropped, ", "))
 	}
+	if len(changes.Freed) > 0 {
+		k.log.Warn("penalties were kept of rules that are gone, give none any more or have another mode; they are dropped", "rules", strings.Join(changes.Freed, ", "))
+	}
 	return engine, nil
 }
 
