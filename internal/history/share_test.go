@@ -144,6 +144,29 @@ func TestWhatASnapshotLacksStaysAsItIsWritten(t *testing.T) {
 	f.w.Close()
 }
 
+// Of a node whose clock is a day ahead no more is held than of the others, and what it
+// tells of a window is in one file all the same.
+func TestWindowsOfANodeWhoseClockIsAheadDoNotWaitForTheirTime(t *testing.T) {
+	dir := t.TempDir()
+	f := newTicks(t, Options{Dir: dir, Manager: true})
+	c := shared("c", time.Minute)
+	want := make(totals)
+	for i := range 60 {
+		theirs := f.now.Add(24 * time.Hour).Truncate(time.Minute)
+		f.share("mx2", c, uint64(1+i), adds("192.0.2.1", theirs, 1))
+		want.add("c", "192.0.2.1", theirs.Unix(), 1)
+		f.w.Take(f.next(10 * time.Second))
+		if held := len(f.w.shares[shareOf{"mx2", identityOf(c)}].windows); held > 2 {
+			t.Fatalf("%d windows are open, want 2 at the most: the current one, and that before it", held)
+		}
+	}
+	f.w.Close()
+	readTotals(t, dir).want(t, want)
+	if n := len(fileNames(t, dir, "c")); n != 10 {
+		t.Errorf("there are %d files of 10 windows", n)
+	}
+}
+
 // A gap in what was told: the snapshot stands for what was there and for what is missing.
 func TestASnapshotStandsForWhatWasMissed(t *testing.T) {
 	dir := t.TempDir()
