@@ -54,6 +54,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"strings"
@@ -74,6 +75,7 @@ const (
 	heartbeat     = time.Second
 	pausePerNode  = 2 * time.Millisecond // between two looks at what they have sent: with 50 nodes a tick
 	openLasts     = 30 * time.Second     // open sessions of a node that is not heard of
+	maxOpen       = 100_000              // addresses that a node can have open: max_sessions is no more
 	dialWithin    = 2 * time.Second
 	answerWithin  = 10 * time.Second // of the server
 	tellEvery     = time.Minute      // of what goes on failing
@@ -120,7 +122,7 @@ type Keeper interface {
 	BeginShare(node string, kept policy.Kept)
 	EndShare(node string, kept policy.Kept)
 	// TakeShare takes what the node has told in the batch of that number.
-	TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64)
+	TakeShare(node string, kept policy.Kept, told iter.Seq[series.Delta], now time.Time, number uint64)
 }
 
 // Cluster is this node's part in it. It is a [deltas.Slow].

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/audit-milter/audit-milter/internal/deltas"
 	"github.com/audit-milter/audit-milter/policy"
 	"github.com/audit-milter/audit-milter/series"
 )
@@ -794,6 +796,31 @@ func TestOpenSessionsOfADeadNodeDisappear(t *testing.T) {
 	s.do("HSET", clusterKey("test", "nodes"), "dead", life)
 	open(b, 2)
 	open(b, 1)
+}
+
+// The gauge lets none leave, so what a node tells must be what it can have.
+func TestNoNodeHasMoreOpenSessionsThanThereCanBe(t *testing.T) {
+	s := newServer(t)
+	mx1, mx2 := twoNodes(t, s.path, "mx1", "mx2")
+	mx2.stop()
+	all := make([]series.Delta, maxOpen+1000)
+	for i := range all {
+		all[i] = series.Delta{Key: addr(i), Bits: 32, Amount: 1}
+	}
+	open := deltas.AppendDeltas(nil, all)
+	said, err := json.Marshal(presence{Life: "2", Time: time.Now().UnixMilli(), Open: shorten(string(open)), Lives: penaltiesLive.Milliseconds()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.do("SET", clusterKey("test", "open:mx2"), string(open))
+	s.do("HSET", clusterKey("test", "nodes"), "mx2", string(said))
+	gauge := mx1.engine.Open().Counter
+	eventually(t, func() error {
+		if n := gauge.Len(); n != maxOpen {
+			return fmt.Errorf("%d addresses have open sessions, want %d", n, maxOpen)
+		}
+		return nil
+	})
 }
 
 func TestOpenSessionsOfADeadNodeDisappearWhileTheServerIsAway(t *testing.T) {

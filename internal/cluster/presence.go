@@ -293,15 +293,18 @@ func (r *reader) readOpen(ctx context.Context) error {
 	return nil
 }
 
-// openOf is what a node has open; nothing if that is not there any more.
+// openOf is what a node has open; nothing if that is not there any more. The gauge lets no
+// key leave for others, so of addresses there are no more than a node can have sessions.
 func openOf(payload []byte) map[series.Key]int64 {
 	all, err := deltas.DecodeDeltas(payload)
 	if err != nil {
 		return nil
 	}
-	open := make(map[series.Key]int64, len(all))
-	for _, d := range all {
-		open[d.Key] += d.Amount
+	open := make(map[series.Key]int64)
+	for d := range all {
+		if open[d.Key] += d.Amount; len(open) == maxOpen {
+			break
+		}
 	}
 	return open
 }

@@ -313,7 +313,7 @@ func (s shares) put(node string, told []part, put func(series.Delta, time.Time))
 			return err
 		}
 		now := s.reader.Now()
-		for _, d := range all {
+		for d := range all {
 			put(d, now)
 		}
 		if keeper := s.reader.Keeper; keeper != nil && node != "" {

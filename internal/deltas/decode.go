@@ -3,7 +3,9 @@ package deltas
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/audit-milter/audit-milter/policy"
@@ -57,14 +59,20 @@ func DecodeHead(payload []byte) (Decoded, error) {
 	return b, nil
 }
 
-// DecodeDeltas is the inverse of [AppendDeltas]. The error is [ErrPayload].
-func DecodeDeltas(payload []byte) ([]series.Delta, error) {
+// DecodeDeltas is the inverse of [AppendDeltas]. It makes one delta after the other, since
+// all together can take a thousand times the payload, whoever has sent it. The error is
+// [ErrPayload].
+func DecodeDeltas(payload []byte) (iter.Seq[series.Delta], error) {
 	r := reader{rest: payload}
-	all := r.deltas()
+	for range r.some(r.length(1)) {
+	}
 	if !r.isAtEnd() {
 		return nil, ErrPayload
 	}
-	return all, nil
+	return func(yield func(series.Delta) bool) {
+		r := reader{rest: payload}
+		r.some(r.length(1))(yield)
+	}, nil
 }
 
 // reader reads a payload. Once it has failed, all that it reads is zero.
@@ -98,13 +106,22 @@ func (r *reader) section(begin bool) (s Section) {
 }
 
 func (r *reader) deltas() []series.Delta {
-	all := make([]series.Delta, r.length(1))
-	var before series.Delta
-	for i := range all {
-		r.delta(&all[i], &before)
-		before = all[i]
+	n := r.length(1)
+	return slices.AppendSeq(make([]series.Delta, 0, n), r.some(n))
+}
+
+// some are n deltas, up to one that is none.
+func (r *reader) some(n int) iter.Seq[series.Delta] {
+	return func(yield func(series.Delta) bool) {
+		var before series.Delta
+		for range n {
+			var d series.Delta
+			if r.delta(&d, &before); r.failed || !yield(d) {
+				return
+			}
+			before = d
+		}
 	}
-	return all
 }
 
 func (r *reader) penalties() []policy.Penalty {

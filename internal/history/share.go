@@ -3,6 +3,7 @@ package history
 import (
 	"errors"
 	"io/fs"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ type shareOf struct {
 // TakeShare takes what another node has told of a series in its batch of that number, or
 // in a part of its snapshot. Nothing may be told twice. It may be called while Take is,
 // and waits for the disk as little; a writer that is not a manager's leaves it alone.
-func (w *Writer) TakeShare(node string, kept policy.Kept, told []series.Delta, now time.Time, number uint64) {
+func (w *Writer) TakeShare(node string, kept policy.Kept, told iter.Seq[series.Delta], now time.Time, number uint64) {
 	if !w.writes(kept) {
 		return
 	}
@@ -29,7 +30,7 @@ func (w *Writer) TakeShare(node string, kept policy.Kept, told []series.Delta, n
 	defer w.mu.Unlock()
 	a.last = max(a.last, number)
 	b := &deltas.Batch{Now: now, Number: number}
-	for _, d := range told {
+	for d := range told {
 		if a.held { // it begins with the snapshot
 			d.For = series.Both
 		}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func shared(name string, interval time.Duration) policy.Kept {
 
 // share tells what another node has told.
 func (f *ticks) share(node string, kept policy.Kept, number uint64, list ...series.Delta) {
-	f.w.TakeShare(node, kept, list, f.now, number)
+	f.w.TakeShare(node, kept, slices.Values(list), f.now, number)
 }
 
 // snapshot tells all that another node has, in two parts, while time goes on.

@@ -302,11 +302,11 @@ func (p *playing) learn(n *node, replies *reader, now time.Time) error {
 				if err != nil {
 					return err
 				}
-				for _, d := range all {
+				for d := range all {
+					p.applies++
 					n.shares[i][name].Merge(d, now)
 					n.total[i].Merge(d, now)
 				}
-				p.applies += int64(len(all))
 			}
 		}
 	}
