@@ -798,6 +798,38 @@ func TestOpenSessionsOfADeadNodeDisappear(t *testing.T) {
 	open(b, 1)
 }
 
+// Hosts that come and go under ever new names would else leave a share of each series for
+// a day.
+func TestNothingIsKeptOfASeriesOfWhichANodeHasNothingAnyMore(t *testing.T) {
+	s := newServer(t)
+	a, b := twoNodes(t, s.path, "a", "b")
+	clients := a.engine.Lasting("clients")
+	b.add(1, 1)
+	expect(t, []*node{a}, map[int]int64{1: 1})
+	b.stop()
+	silent := func(since time.Duration) {
+		said := fmt.Sprintf(`{"life":%q,"time":%d,"lives":%d}`, b.cluster.incarnation, time.Now().Add(-since).UnixMilli(), penaltiesLive.Milliseconds())
+		s.do("HSET", clusterKey("test", "nodes"), "b", said)
+	}
+	shared := func(want ...string) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := clients.ShareNodes(); !slices.Equal(got, want) {
+				return fmt.Errorf("there are shares of %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+	silent(lives(clients.Definition) + time.Minute)
+	shared()
+	if _, known := a.cluster.Status().Of("b"); !known {
+		t.Error("the node itself is forgotten, whose penalties may run on")
+	}
+	silent(0)
+	shared("b")
+	expect(t, []*node{a}, map[int]int64{1: 1})
+}
+
 // The gauge lets none leave, so what a node tells must be what it can have.
 func TestNoNodeHasMoreOpenSessionsThanThereCanBe(t *testing.T) {
 	s := newServer(t)

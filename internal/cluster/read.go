@@ -183,17 +183,24 @@ func (r *reader) follow() {
 func (r *reader) subscribe() {
 	for _, t := range r.topics {
 		for node := range r.nodes {
-			if t.feeds[node] == nil && !t.own {
+			if t.feeds[node] == nil && r.hears(t, node) {
 				t.feeds[node] = &feed{keys: seriesKeys(r.Name, t.name, node), behind: true}
 			}
 		}
 		for node := range t.feeds {
-			if r.nodes[node] == nil || t.own {
+			if !r.hears(t, node) {
 				t.target.drop(node)
 				delete(t.feeds, node)
 			}
 		}
 	}
+}
+
+// hears reports whether what a node tells of a topic is read here: not any more once all
+// has left that it can have told, since an empty share takes memory as a full one does.
+func (r *reader) hears(t *topic, node string) bool {
+	p := r.nodes[node]
+	return p != nil && !t.own && (t.lasting == nil || r.Now().Sub(p.seen) <= lives(t.lasting.Definition))
 }
 
 // poll reads the next batches of all feeds and reports whether there may be more.
