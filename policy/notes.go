@@ -34,12 +34,18 @@ func (p *Policy) windowNotes() (notes []string) {
 	return notes
 }
 
+// large is how much memory a series of events takes that is worth a note.
+const large = 1e9
+
 // memoryNotes tell what a series of different values can take, since a key's memory
-// grows with what it shows.
+// grows with what it shows, and what any other can that takes much.
 func (p *Policy) memoryNotes() (notes []string) {
 	for _, s := range p.Series {
-		if s.Distinct != nil {
+		switch {
+		case s.Distinct != nil:
 			notes = append(notes, fmt.Sprintf("series %s: takes %s of memory at the most, when each of max_keys %d shows many values in every window", s.Name, sizeText(series.DistinctMemory(s.Definition)), s.MaxKeys))
+		case series.Memory(s.Definition) >= large:
+			notes = append(notes, fmt.Sprintf("series %s: takes about %s of memory when it has as many keys as max_keys lets it, %d, each with %d windows", s.Name, sizeText(series.Memory(s.Definition)), s.MaxKeys, s.Windows))
 		}
 	}
 	return notes

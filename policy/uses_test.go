@@ -109,6 +109,7 @@ series:
   even: {type: ip, interval: 2d, windows: 2, add: {at: connect}}
   names: {type: ip, interval: 1h, windows: 24, distinct: client_name, add: {at: connect}}
   bytes: {type: string, interval: 1h, windows: 2, add: {at: eom, key: sender, count: message_size}}
+  large: {type: ip, interval: 5m, windows: 288, add: {at: connect}}
 rules:
   - {name: flood, at: connect, if: {series: odd, above: 5}, then: reject, reply: no}
   - {name: free, at: connect, if: {series: odd, above: 5}, then: reject, allow_shared_key: true}
@@ -124,6 +125,7 @@ rules:
 		"the MTA shows connect, mail, data, eom and waits for an answer at connect, data, eom",
 		"series odd: an interval of 7 minutes does not divide a day, so its windows do not begin at midnight UTC",
 		"series names: takes 2.5 GB of memory at the most, when each of max_keys 20000 shows many values in every window",
+		"series large: takes about 2.6 GB of memory when it has as many keys as max_keys lets it, 1000000, each with 288 windows",
 		"message_size makes the MTA send every message whole; used by series bytes, rule big",
 		"loopback, this host's own addresses and the null sender are keys that many share; they do not fire flood, late, big (allow_shared_key: true lets them)",
 		"rule flood: at connect Sendmail shows its own text, not the reply",

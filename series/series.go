@@ -38,6 +38,18 @@ func Define(d Definition) (*Series, error) {
 	return newSeries(d, newClock(d.Interval)), nil
 }
 
+// Memory is about how much memory, in bytes, a Series of this definition takes that has
+// all its keys, after a flood of IPv6 addresses; texts come on top of it. Addresses
+// chosen to be far from each other can take some times as much where windows are few.
+func Memory(def Definition) int64 {
+	keys := def.MaxKeys
+	if keys == 0 {
+		keys = DefaultMaxKeys
+	}
+	const key, window = 54, 9 // bytes, see BenchmarkMemory
+	return int64(keys) * (key + window*int64(def.Windows))
+}
+
 func newSeries(d Definition, c *clock) *Series {
 	s := &Series{def: d, clock: c}
 	s.janitor.init()
