@@ -72,7 +72,7 @@ func (c *condition) subject(key series.Key) Subject {
 }
 
 const (
-	maxPenalties = 100_000     // of a rule; about 16 MB and the texts
+	maxPenalties = 100_000     // of a rule; up to 30 MB and the texts, in a flood of new keys
 	farBack      = time.Minute // a reading of the clock this much earlier is a step back, and not a late one
 )
 
