@@ -3,6 +3,7 @@ package series
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -266,5 +267,51 @@ func TestMergeOfTheNextWindow(t *testing.T) {
 		if got := d.Count(k, Host, row.from, row.to, at(row.clock)); got != row.want {
 			t.Errorf("at %s windows %d-%d have %d values, want %d", row.clock, row.from, row.to, got, row.want)
 		}
+	}
+}
+
+// What is removed at once is far more than what comes in a tick, and the room for it goes
+// when it is told.
+func TestWhatWasToldTakesNoRoom(t *testing.T) {
+	for _, typ := range []Type{CIDR, String} {
+		t.Run(typ.String(), func(t *testing.T) {
+			const keys, windows = 2000, 64 // of one tree, on any machine
+			s := bounded(t, typ, windows, keys)
+			s.Follow()
+			key := func(i int) Key {
+				if typ == String {
+					return TextKey(fmt.Sprintf("%0200d", i))
+				}
+				return AddrKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+			}
+			told := func() (n int) {
+				s.Deltas(func(Delta) { n++ })
+				return n
+			}
+			now := time.Unix(1_800_000_000, 0)
+			for range windows {
+				now = now.Add(s.def.Interval)
+				for i := range keys {
+					s.Add(key(i), 1, now)
+				}
+				told()
+			}
+			for i := range keys {
+				s.Remove(key(i))
+			}
+			if n := told(); n < keys*windows*9/10 {
+				t.Fatalf("%d removals are told", n)
+			}
+			told()
+			for _, tree := range s.trees {
+				p := &tree.pending
+				if room := max(cap(p.list), cap(p.spare)); room > patience {
+					t.Errorf("there is room for %d adjustments, which nothing needs", room)
+				}
+				if room := max(cap(p.texts), cap(p.spareTexts)); room > 16*patience {
+					t.Errorf("there is room for %d bytes of texts, which nothing needs", room)
+				}
+			}
+		})
 	}
 }

@@ -8,7 +8,8 @@ type pending struct {
 	texts    []byte // of the keys in the list
 
 	// What the one who was told last still reads; with the next call the two change
-	// places, so that nothing is allocated.
+	// places, so that nothing is allocated. Nil if it was large, as when a network was
+	// removed: that would stay for ever.
 	spare      []adjustment
 	spareTexts []byte
 }
@@ -103,6 +104,9 @@ func (t *tree) tell() told {
 	out := told{p.list, p.texts, t.progress}
 	p.list, p.spare = p.spare[:0], p.list
 	p.texts, p.spareTexts = p.spareTexts[:0], p.texts
+	if cap(p.spare) > patience || cap(p.spareTexts) > 16*patience {
+		p.spare, p.spareTexts = nil, nil
+	}
 	t.progress.account(out.list)
 	return out
 }
