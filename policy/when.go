@@ -169,7 +169,7 @@ var whenHints = []struct{ part, hint string }{
 	{`(mismatched types int and string)`, `write a number without quotes`},
 	{`(mismatched types string and int)`, `put a text in quotes, such as "5.1.1"`},
 	{`(mismatched types string and float64)`, `put a text in quotes, such as "5.1.1"`},
-	{`token Number(`, `put a text in quotes, such as "5.1.1"`},
+	{`token Number(".`, `put a text in quotes, such as "5.1.1"`},
 	{`Operator(".")`, `put a text in quotes, such as "5.1.1"`},
 	{`Operator(":")`, `put a text in quotes, such as "5.1.1"`},
 	{`unexpected token EOF`, `the expression is not complete`},

@@ -17,9 +17,9 @@ type Carried struct {
 }
 
 // CarryFrom takes over what another series counts whose interval, windows, type or
-// MaxKeys are different. It counts beside what there is already, so the new one can be in
-// use, and is not told; adds to the old one should have ended, since they may be missed.
-// Neither is a gauge.
+// MaxKeys are different, beside what there is already: the new one can be in use. It is no
+// add, and Deltas does not tell it. Adds to the old one should have ended, since they may
+// be missed. Neither is a gauge.
 //
 // A window goes whole into that in which it began. So windows of the same interval
 // are kept, those of a finer one are summed, and a coarser one, of which nobody knows

@@ -117,7 +117,6 @@ func documentedUser(ts *testscript.TestScript) []string {
 	return slices.Concat([]string{"--user"}, strings.Fields(string(lines[1])), []string{"--user"}, strings.Fields(user))
 }
 
-// freePort is one of 127.0.0.1.
 // findPort is `port`: one that is free, in $PORT.
 func findPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
@@ -126,6 +125,7 @@ func findPort(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("PORT", freePort(ts))
 }
 
+// freePort is one of 127.0.0.1. Nobody keeps it free, but few take one that is not theirs.
 func freePort(ts *testscript.TestScript) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)

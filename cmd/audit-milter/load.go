@@ -52,9 +52,8 @@ func (c *console) load(cmd *cobra.Command, series, path string) error {
 	if err := checkExport(series, path); err != nil {
 		return err
 	}
-	interrupt, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	interrupt, stop := interruptible(cmd.Context())
 	defer stop()
-	context.AfterFunc(interrupt, stop) // who cannot wait for the batch in hand interrupts again
 	l := loading{cmd: cmd, daemon: d, path: path, interrupt: interrupt, loaded: loaded{Series: series, Skipped: []int{}, Keyless: []int{}}}
 	if err := eachRecord(path, l.add); err != nil {
 		return err
@@ -187,6 +186,17 @@ func (l *loading) told(err error) error {
 		err = fmt.Errorf("%w; nothing was loaded", err)
 	}
 	return l.daemon.told(err)
+}
+
+// interruptible is done with an interrupt; who cannot wait for the batch in hand interrupts
+// again. A process that is to ignore it, as one in the background, goes on to.
+func interruptible(ctx context.Context) (interrupt context.Context, stop context.CancelFunc) {
+	if signal.Ignored(os.Interrupt) {
+		return ctx, func() {}
+	}
+	interrupt, stop = signal.NotifyContext(ctx, os.Interrupt)
+	context.AfterFunc(interrupt, stop)
+	return interrupt, stop
 }
 
 // errInterrupted is that a signal came before the end.

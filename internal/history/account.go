@@ -84,13 +84,13 @@ func (a *account) add(d *series.Delta, b *deltas.Batch, replayed bool) {
 	}
 }
 
-// window is the one that begins then, which is opened if it is not. None is open for longer
-// than an interval: those of a node whose clock is a day ahead would all be kept for a day.
+// window is the one that begins then, which is opened if it is not. Of another node none is
+// open for longer than an interval: if its clock is a day ahead all would be kept for a day.
 func (a *account) window(start int64, now time.Time) *openWindow {
 	win := a.windows[start]
 	if win == nil {
 		due := time.Unix(start, 0).Add(a.interval)
-		if latest := now.Add(a.interval); due.After(latest) {
+		if latest := now.Add(a.interval); a.share && due.After(latest) {
 			due = latest
 		}
 		if due.Before(now) {

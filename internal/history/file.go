@@ -278,7 +278,7 @@ func (f *file) readMeta() error {
 	f.Interval = time.Duration(seconds) * time.Second
 	f.Series, f.Meta.Node = value(keySeries), value(keyNode)
 	if dir := filepath.Base(filepath.Dir(f.file.Name())); dir != escape(f.Series) {
-		return fmt.Errorf("it is of the series %q, whose files are in a directory %s", f.Series, escape(f.Series))
+		return fmt.Errorf("it is of the series %q and belongs into the directory %s", f.Series, escape(f.Series))
 	}
 	f.Distinct = value(keyDistinct) == "true"
 	if replaces := value(keyReplaces); replaces != "" {

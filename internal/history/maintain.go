@@ -80,7 +80,7 @@ func (m *Maintainer) Run(ctx context.Context) {
 func (m *Maintainer) tell(unread []*stored) {
 	for i, s := range unread {
 		if i == mostTold {
-			m.Log.Error("further files of the history cannot be read; history maintain names them all", "files", len(unread)-i)
+			m.Log.Error("further files of the history cannot be read; history maintain names those that it meets", "files", len(unread)-i)
 			return
 		}
 		m.Log.Error("a file of the history cannot be read, and is left as it is", "error", s.err)

@@ -112,6 +112,22 @@ func TestSmallKeysAreOneRowSoThatTotalsStayRight(t *testing.T) {
 	f.w.Close()
 }
 
+// A window that a step back of the clock holds is open to its end: what comes then is
+// added to what came before, and a key that is small until then is not.
+func TestAWindowThatIsHeldIsOpenToItsEnd(t *testing.T) {
+	dir := t.TempDir()
+	f := newTicks(t, Options{Dir: dir, MinCount: 3})
+	c, held := plain("c", time.Minute), someDay.Add(time.Minute)
+	f.take(10*time.Second, c, adds("192.0.2.1", held, 2))
+	f.pass(80 * time.Second)
+	f.take(20*time.Second, c, adds("192.0.2.1", held, 2))
+	f.pass(time.Minute)
+	want := make(totals)
+	want.add("c", "192.0.2.1", held.Unix(), 4)
+	readTotals(t, dir).want(t, want)
+	f.w.Close()
+}
+
 func TestRemovedKeysAreForgottenWhereTheyAreNotWritten(t *testing.T) {
 	dir := t.TempDir()
 	f := newTicks(t, Options{Dir: dir})

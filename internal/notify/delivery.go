@@ -16,10 +16,9 @@ const (
 )
 
 // Why an attempt was cut off.
-var (
-	errSlow     = fmt.Errorf("it took more than %s", attemptTime)
-	errStopping = errors.New("audit-milter is stopping")
-)
+var errStopping = errors.New("audit-milter is stopping")
+
+func errSlow(limit time.Duration) error { return fmt.Errorf("it took more than %s", limit) }
 
 // permanentError is a failure that another attempt would only repeat.
 type permanentError struct{ error }

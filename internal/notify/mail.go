@@ -84,32 +84,41 @@ func (m *Mail) send(ctx context.Context, n *notice) error {
 }
 
 func (m *Mail) submit(ctx context.Context, node string, message []byte) error {
-	conn, err := (&net.Dialer{Timeout: attemptTime}).DialContext(ctx, "tcp", m.Server)
+	until := time.Now().Add(attemptTime)
+	conn, err := (&net.Dialer{Deadline: until}).DialContext(ctx, "tcp", m.Server)
 	if err != nil {
-		return err
+		return slow(err, attemptTime)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	return m.talk(conn, node, message)
+	return m.talk(conn, until, node, message)
+}
+
+// slow says of a deadline that is over what it was.
+func slow(err error, limit time.Duration) error {
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return errSlow(limit)
+	}
+	return err
 }
 
 // takeTime is how long a server may take for what it has all of (RFC 5321, 4.5.3.2.6):
 // many scan it first, and get it twice if they are not waited for.
 const takeTime = 10 * time.Minute
 
-// talk speaks one SMTP dialogue.
-func (m *Mail) talk(conn net.Conn, node string, message []byte) error {
-	_ = conn.SetDeadline(time.Now().Add(attemptTime))
+// talk speaks one SMTP dialogue, in which the server has all until then.
+func (m *Mail) talk(conn net.Conn, until time.Time, node string, message []byte) error {
+	_ = conn.SetDeadline(until)
 	c, err := m.greet(conn, node)
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.hand(c, message)
 	}
-	if err := m.hand(c, message); err != nil {
-		return err
+	if err != nil {
+		return slow(err, attemptTime)
 	}
 	_ = conn.SetDeadline(time.Now().Add(takeTime))
 	if _, _, err := c.ReadResponse(250); err != nil {
-		return err
+		return slow(err, takeTime)
 	}
 	_ = c.PrintfLine("QUIT") // whatever the answer, the message is theirs
 	_ = c.Close()

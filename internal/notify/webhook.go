@@ -41,7 +41,7 @@ func (s staying) RoundTrip(request *http.Request) (*http.Response, error) {
 func (w *Webhook) String() string { return "webhook at " + w.URL.Host }
 
 func (w *Webhook) send(ctx context.Context, n *notice) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, attemptTime, errSlow(attemptTime))
 	defer cancel()
 	request, err := w.request(ctx, n)
 	if err != nil {
