@@ -12,10 +12,18 @@ import (
 // The one spelling of every attribute, so that a client has one key however it
 // writes itself. The rules are in docs/attributes.md.
 
-// normalText lower-cases s and makes it valid UTF-8: other bytes become \xhh,
-// and a backslash \\ so that the two cannot be confused.
+// normalText lower-cases s and makes it valid UTF-8.
 func normalText(s string) string {
 	if isNormal(s) {
+		return s
+	}
+	return strings.ToLower(Spell(s))
+}
+
+// Spell makes s valid UTF-8: other bytes become \xhh, and a backslash \\ so that the
+// two cannot be confused.
+func Spell(s string) string {
+	if utf8.ValidString(s) && !strings.Contains(s, `\`) {
 		return s
 	}
 	var b strings.Builder
@@ -29,7 +37,7 @@ func normalText(s string) string {
 		case r == '\\':
 			b.WriteString(`\\`)
 		default:
-			b.WriteString(strings.ToLower(s[i : i+n]))
+			b.WriteString(s[i : i+n])
 		}
 		i += n
 	}

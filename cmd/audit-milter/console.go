@@ -137,20 +137,7 @@ func keyInUTF8(key string) string {
 	if utf8.ValidString(key) {
 		return key
 	}
-	var b strings.Builder
-	for len(key) > 0 {
-		r, n := utf8.DecodeRuneInString(key)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, key[0])
-		case r == '\\':
-			b.WriteString(`\\`)
-		default:
-			b.WriteRune(r)
-		}
-		key = key[n:]
-	}
-	return b.String()
+	return policy.Spell(key)
 }
 
 func tell[A any](cmd *cobra.Command, c *console, show func(io.Writer, A), request func(*running) ([]byte, error)) error {

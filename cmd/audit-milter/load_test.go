@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -19,11 +20,35 @@ import (
 // Who interrupts a load learns what was counted and where to go on, and a shell's loop
 // around it ends.
 func TestALoadIsInterrupted(t *testing.T) {
+	said, state, loaded, lines := interruptedLoad(t, 200)
+	want := fmt.Sprintf("audit-milter load: interrupted; %d lines before line %d were loaded\n", loaded, loaded+3)
+	if said != want || loaded < 2*admin.MaxRows || loaded == lines {
+		t.Errorf("it says %q, want %q", said, want)
+	}
+	if status := state.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v", state)
+	}
+}
+
+// A shell lets what it runs in the background ignore the interrupt of what is in front.
+func TestALoadThatIsToIgnoreInterruptsGoesOn(t *testing.T) {
+	said, state, loaded, lines := interruptedLoad(t, 5, "sh", "-c", `trap "" INT; exec "$@"`, "sh")
+	if loaded != lines || said != "" || !state.Success() {
+		t.Errorf("%d of %d lines were loaded, and it says %q and ended with %v", loaded, lines, said, state)
+	}
+}
+
+// interruptedLoad interrupts a load of so many requests after two. What runs it may be
+// given.
+func interruptedLoad(t *testing.T, requests int64, by ...string) (said string, state *os.ProcessState, loaded, lines int64) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt) // so that the command does not ignore it where these tests do
+	defer signal.Stop(signals)
 	dir := t.TempDir()
 	token, export := filepath.Join(dir, "token"), filepath.Join(dir, "export.csv")
 	var text strings.Builder
 	text.WriteString("series,key,window_start,interval_seconds,count\nother,192.0.2.7,2026-01-01T12:00:00Z,300,8\n")
-	const lines = 200 * admin.MaxRows
+	lines = requests * admin.MaxRows
 	for range lines {
 		text.WriteString("s,192.0.2.7,2026-01-01T12:00:00Z,300,8\n")
 	}
@@ -45,20 +70,14 @@ func TestALoadIsInterrupted(t *testing.T) {
 		fmt.Fprintf(w, `{"series":"s","loaded":%d,"too_old":[]}`, len(load.Rows))
 	}))
 	defer server.Close()
-	command := exec.Command("audit-milter", "load", "s", export, "--admin", server.URL, "--token-file", token)
-	var said strings.Builder
-	command.Stderr = &said
+	words := append(by, "audit-milter", "load", "s", export, "--admin", server.URL, "--token-file", token)
+	command := exec.Command(words[0], words[1:]...)
+	var stderr strings.Builder
+	command.Stderr = &stderr
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	started <- command.Process
 	command.Wait()
-	loaded := sum.Load()
-	want := fmt.Sprintf("audit-milter load: interrupted; %d lines before line %d were loaded\n", loaded, loaded+3)
-	if said.String() != want || loaded < 2*admin.MaxRows || loaded == lines {
-		t.Errorf("it says %q, want %q", said.String(), want)
-	}
-	if status := command.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
-		t.Errorf("it ended with %v", command.ProcessState)
-	}
+	return stderr.String(), command.ProcessState, sum.Load(), lines
 }
