@@ -15,7 +15,7 @@ type Changes struct {
 	Begun    []string   // new, and empty
 	Dropped  []string   // gone, with their counts
 
-	Freed []string // rules, sorted, whose penalties a start dropped: none of that name and mode gives any
+	Freed []string // rules whose penalties are dropped: none of that name and mode gives any
 }
 
 // Reshaped is a series that a reload has changed.
@@ -74,6 +74,11 @@ func (e *Engine) Successor(p *Policy, o Options) (*Engine, Changes, error) {
 		}
 	}
 	next.CarryPenalties(e, now)
+	for _, r := range e.penalizing {
+		if next.giver(r.Name, r.penalties.shadow) == nil && len(r.penalties.list(r.Name, now)) > 0 {
+			changes.Freed = append(changes.Freed, r.Name)
+		}
+	}
 	return next, changes, nil
 }
 

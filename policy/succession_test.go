@@ -164,10 +164,14 @@ rules: [{name: %s, at: mail, if: {series: s, above: %d}, then: reject, penalty: 
 	for _, row := range []struct {
 		what, rule string
 		want       int
-	}{{"the same", "r", 1}, {"renamed", "other", 0}, {"named as before", "r", 0}} {
-		w.follow(fmt.Sprintf(yaml, row.rule, 100))
+		told       string
+	}{{"the same", "r", 1, "kept s"}, {"renamed", "other", 0, "kept s, freed r"}, {"named as before", "r", 0, "kept s"}} {
+		changes := w.follow(fmt.Sprintf(yaml, row.rule, 100))
 		if n := len(w.engine.Penalties(w.now)); n != row.want {
 			t.Errorf("the rule is %s: %d penalties, want %d", row.what, n, row.want)
+		}
+		if got := toldChanges(changes); got != row.told {
+			t.Errorf("the rule is %s: %s, want %s", row.what, got, row.told)
 		}
 	}
 }

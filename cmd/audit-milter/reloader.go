@@ -170,6 +170,10 @@ func (r *reloader) tell(changes policy.Changes) (did []string) {
 	for _, s := range changes.Reshaped {
 		did = append(did, r.tellReshaped(s))
 	}
+	if rules := strings.Join(changes.Freed, ", "); rules != "" {
+		r.log.Warn("penalties ran of rules that are gone, give none any more or have another mode; they are dropped", "rules", rules)
+		did = append(did, "penalties that are dropped: those of "+rules)
+	}
 	if keys := r.needRestart(); keys != nil {
 		r.log.Warn("a restart is needed for what has changed there", "keys", strings.Join(keys, ", "))
 		did = append(did, "a restart is needed for what has changed in "+strings.Join(keys, ", "))
